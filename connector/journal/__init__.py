@@ -1,0 +1,1 @@
+"""What was intended, sent and confirmed; leases; the run log."""

@@ -1,0 +1,1 @@
+"""Provider plug-ins: who fulfils a subscription (Do Nothing, Manual, Linked, Partner Center)."""

@@ -1,0 +1,1 @@
+"""One pass over the families: gather, decide, apply, settle. Sees the edges only through `ports`."""

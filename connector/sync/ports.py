@@ -1,0 +1,156 @@
+"""What a pass needs from the outside, as Protocols that the edges implement.
+
+An implementer **must** raise only errors of :mod:`connector.errors`, **must** raise rather than return a partial
+answer, **must not** retry a write whose outcome is unknown on its own (the unit of work reads back and decides), and
+**should** keep network details (URLs, headers, bodies) to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from connector.domain.model import (
+    LicenseChangeLog,
+    LogId,
+    NotAtProvider,
+    ProviderAccount,
+    ProviderSubscription,
+    ProviderSubscriptionId,
+    ProvisioningStatus,
+    ScheduledLicenseChangeLog,
+    Subscription,
+    SubscriptionId,
+    TenantId,
+)
+
+
+class Clock(Protocol):
+    """Time as the run sees it. In a rehearsal it is the sandbox's clock and waiting moves it."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, UTC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Nothing in linksub calls ``time.sleep`` directly."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLogs:
+    """What the one query of a poll found: every Awaiting log, and the subscriptions that they belong to."""
+
+    logs: tuple[LicenseChangeLog, ...]
+    subscriptions: Mapping[SubscriptionId, Subscription]
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRows:
+    """Everything in Dataverse for the asked families, read set-wise. All pages, or the read raised."""
+
+    subscriptions: Mapping[SubscriptionId, Subscription]
+    children: Mapping[SubscriptionId, tuple[Subscription, ...]]
+    """Linked parent id → every subscription that names it as linked parent, whatever its state or provider."""
+    logs: Mapping[SubscriptionId, tuple[LicenseChangeLog, ...]]
+    accounts: tuple[ProviderAccount, ...]
+    scheduled: Mapping[SubscriptionId, tuple[ScheduledLicenseChangeLog, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class CrmSettings:
+    """Settings that the CRM holds. ``time_zone`` is an IANA name or None; a None zone means UTC (design §4, S4)."""
+
+    time_zone: str | None
+    kill_switch: str | None
+    order_reference_length: int
+    message_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogUpdate:
+    """One conditional change of a licence change log's provisioning columns; ``etag`` fences it."""
+
+    log_id: LogId
+    etag: str
+    status: ProvisioningStatus
+    message: str | None = None
+    provisioned_on: datetime | None = None
+
+
+class Crm(Protocol):
+    """Dataverse as the pass sees it. Reads return domain values; writes are conditional on an ETag."""
+
+    def settings(self) -> CrmSettings:
+        """Settings held by the CRM (one read per run, together with the metadata that the mapping needs)."""
+
+    def find_open_logs(self) -> OpenLogs:
+        """One query (plus its pages): all Awaiting logs with the subscriptions they belong to."""
+
+    def load_families(self, parents: Iterable[SubscriptionId], singles: Iterable[SubscriptionId] = ()) -> FamilyRows:
+        """A few set-wise queries that read the given families whole.
+
+        ``parents`` are read with every subscription linked to them; ``singles`` are read by themselves. For all of
+        them: open logs, the parents' logs created since the oldest open child log, Create logs, pending scheduled
+        changes; for the parents: bundle parents and the provider accounts of their customers.
+        """
+
+    def load_children_of(self, candidates: Iterable[SubscriptionId]) -> Mapping[SubscriptionId, tuple[SubscriptionId, ...]]:
+        """Which of the candidates are linked parents, and whose: linked parent id → ids of what is linked to it."""
+
+    def set_parent_quantity(self, parent: Subscription, quantity: int, order_reference: str) -> None:
+        """Write quantity and Order Reference in one PATCH with ``If-Match`` = ``parent.etag``.
+
+        Raises PreconditionFailed when the row moved, OutcomeUnknown when the answer was lost.
+        """
+
+    def update_logs(self, updates: Sequence[LogUpdate]) -> None:
+        """One atomic change set, in the given order, each part with ``If-Match``: all or nothing."""
+
+
+class Fulfilment(Protocol):
+    """A provider that reports and sets quantities (the far side of a parent). One per provider plug-in."""
+
+    def list_subscriptions(self, tenant: TenantId) -> Mapping[ProviderSubscriptionId, ProviderSubscription]:
+        """One list per customer: all life-cycle states, complete or raised. May lack ``reducible``."""
+
+    def get_subscription(
+        self, tenant: TenantId, subscription_id: ProviderSubscriptionId
+    ) -> ProviderSubscription | NotAtProvider:
+        """One subscription, with everything that the provider says about it."""
+
+    def set_quantity(
+        self,
+        tenant: TenantId,
+        subscription_id: ProviderSubscriptionId,
+        *,
+        expected: ProviderSubscription,
+        quantity: int,
+        request_id: str,
+    ) -> ProviderSubscription | None:
+        """Set the absolute quantity by sending the whole resource back with one field changed.
+
+        ``expected`` is what :meth:`get_subscription` returned just before (the adapter keeps the full body that it
+        read with it, unknown fields included). Exactly one attempt, carrying ``request_id`` (``MS-RequestId``).
+        Returns the resource when the answer shows it complete, None when the answer was 202 or bodiless and a read
+        must confirm. Raises Rejected (final), Transient (definitely not done), OutcomeUnknown (read back).
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A money write that is about to be sent: one per target and provider subscription, durable before the first byte."""
+
+    id: str
+    run_id: str
+    family: SubscriptionId
+    provider: str
+    tenant: TenantId
+    provider_subscription: ProviderSubscriptionId
+    before: int
+    target: int
+    log_ids: tuple[LogId, ...]
+    request_id: str
+    created_at: datetime
+    state: str
+    attempts: int = 0
