@@ -199,6 +199,8 @@ class ProviderSubscription:
     auto_renew: bool | None = None
     is_trial: bool = False
     commitment_end: datetime | None = None
+    term: str | None = None
+    """ISO 8601 duration of the term (P1M, P1Y, P3Y)."""
     reducible: tuple[ReducibleBatch, ...] | None = None
     has_scheduled_change: bool = False
     scheduled_quantity: int | None = None
@@ -228,6 +230,22 @@ class Unreadable:
 
     reason: str
     retryable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider plug-in can do, as rules see it.
+
+    ``reports``: it says what it has now · ``automatic``: linksub sets quantities there (else a person provisions) ·
+    ``reduces``: it takes seats back · ``schedules``: it can change a quantity at renewal · ``provisions``: something is
+    provisioned at all (Do Nothing: no).
+    """
+
+    reports: bool
+    automatic: bool
+    reduces: bool = True
+    schedules: bool = False
+    provisions: bool = True
 
 
 ProviderView = ProviderSubscription | NotAtProvider | NotReported | Unreadable

@@ -62,8 +62,6 @@ class Policy(BaseModel):
     """What a child's log becomes when the parent's push fails (the sources are silent; see docs/rules.md)."""
     purchase: Literal["hold"] = "hold"
     """A parent that has no provider subscription yet would need a purchase. Only ``hold`` exists: linksub cannot buy."""
-    parent_log: Literal["crm", "connector"] = "crm"
-    """Who makes the parent's licence change log: the CRM's own plug-in, or linksub with a deterministic id."""
     limits: Limits = Field(default_factory=Limits)
 
     @field_validator("time_zone")

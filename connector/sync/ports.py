@@ -8,11 +8,14 @@ answer, **must not** retry a write whose outcome is unknown on its own (the unit
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from connector.domain.model import (
+    Capabilities,
     LicenseChangeLog,
     LogId,
     NotAtProvider,
@@ -138,8 +141,33 @@ class Fulfilment(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderHandle:
+    """One provider plug-in as a pass sees it. ``fulfilment`` is None when a person provisions, or nobody."""
+
+    key: str
+    title: str
+    capabilities: Capabilities
+    fulfilment: Fulfilment | None = None
+
+
+class IntentState(StrEnum):
+    """Life of one money write. ``UNKNOWN`` may become any of the final states once it was read back."""
+
+    PLANNED = "planned"
+    SENDING = "sending"
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
-    """A money write that is about to be sent: one per target and provider subscription, durable before the first byte."""
+    """One money write: set ``provider_subscription`` from ``before`` to ``target`` seats.
+
+    Durable before the first byte is sent. ``request_id`` is the ``MS-RequestId`` that every attempt without an answer
+    carries again. ``log_ids`` are the child logs that the target carries.
+    """
 
     id: str
     run_id: str
@@ -152,5 +180,72 @@ class Intent:
     log_ids: tuple[LogId, ...]
     request_id: str
     created_at: datetime
-    state: str
+    state: IntentState = IntentState.PLANNED
     attempts: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """Who runs what: attribution of every entry of the audit trail. ``operator`` is ``user@host``."""
+
+    id: str
+    operator: str
+    command: str
+    started_at: datetime
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the append-only audit trail. ``detail`` holds plain JSON values, never secrets."""
+
+    at: datetime
+    run_id: str
+    event: str
+    family: SubscriptionId | None = None
+    intent_id: str | None = None
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+class Journal(Protocol):
+    """What was intended, sent and confirmed. Losing it may cost requests, never a wrong or doubled change.
+
+    Every method that records **must** be durable when it returns, or raise JournalError.
+    """
+
+    def begin_run(self, run: RunInfo) -> None:
+        """Record that a run started."""
+
+    def end_run(self, run_id: str, at: datetime, exit_code: int, report: Mapping[str, object]) -> None:
+        """Record how a run ended, with its machine-readable report."""
+
+    def plan(self, intent: Intent) -> None:
+        """Record an intent in state ``planned``."""
+
+    def mark(self, intent_id: str, state: IntentState, at: datetime, note: str = "") -> Intent:
+        """Move an intent to a state (``sending`` also counts the attempt) and return it as it now is."""
+
+    def open_intents(self, family: SubscriptionId | None = None) -> Sequence[Intent]:
+        """Intents that are not final (planned, sending, unknown), oldest first; of one family or of all."""
+
+    def append(self, entry: AuditEntry) -> None:
+        """Append to the audit trail."""
+
+    def defer(self, family: SubscriptionId, until: datetime, reason: str) -> None:
+        """Remember that a family must not be tried before an instant."""
+
+    def deferral(self, family: SubscriptionId) -> tuple[datetime, str] | None:
+        """The instant before which a family must not be tried, and why."""
+
+    def clear_deferral(self, family: SubscriptionId) -> None:
+        """Forget a deferral (the family was settled)."""
+
+    def lease(self, family: SubscriptionId, holder: str, now: datetime, seconds: float) -> AbstractContextManager[None]:
+        """Hold one family exclusively for a while. Raises LockHeld (naming the holder) if somebody else does."""
+
+    def remember(self, key: str, value: str) -> None:
+        """Keep a small cached value (a metadata cache, a baseline count)."""
+
+    def recall(self, key: str) -> str | None:
+        """A value kept by :meth:`remember`, or None."""

@@ -1,0 +1,84 @@
+"""``linksub run``: one pass, or one every few minutes; ``--dry-run`` only shows what it would do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from connector.cli.options import Context, context_of
+from connector.errors import ExitCode, UsageError
+from connector.sync.outcome import RunResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``linksub run``."""
+
+    @app.command("run")
+    def run(
+        ctx: typer.Context,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Read and decide only: no write leaves, no state changes.")
+        ] = False,
+        only: Annotated[
+            str | None, typer.Option("--only", metavar="ID", help="One family: the id of its parent or of a child.")
+        ] = None,
+        every: Annotated[
+            str | None, typer.Option("--every", metavar="SPAN", help="Repeat until stopped, such as every 5m.")
+        ] = None,
+        detailed_exitcode: Annotated[
+            bool, typer.Option("--detailed-exitcode", help="With --dry-run: 2 if there is something to do.")
+        ] = False,
+    ) -> int:
+        """Push every due child change to its parent and its provider, and acknowledge it.
+
+        Examples:
+
+          linksub run --dry-run
+
+          linksub run --only 5f0c1c1e-7a7b-4c55-9a43-0e0f6e1b7c11
+
+          linksub run --every 5m -v
+        """
+        context = context_of(ctx)
+        if detailed_exitcode and not dry_run:
+            raise UsageError("--detailed-exitcode goes with --dry-run", hint="linksub run --dry-run --detailed-exitcode")
+        if every is None:
+            return one_pass(context, dry_run=dry_run, only=only, detailed_exitcode=detailed_exitcode)
+        from connector.cli.repeat import repeat
+
+        return repeat(context, every, lambda: one_pass(context, dry_run=dry_run, only=only))
+
+
+def one_pass(
+    context: Context, *, dry_run: bool, only: str | None, detailed_exitcode: bool = False, command: str = "run"
+) -> int:
+    """One pass from configuration to exit code."""
+    from connector.cli.progress import TerminalProgress
+    from connector.wiring import RunRequest, run_once
+
+    config = context.load()
+    with TerminalProgress(context.stderr, quiet=context.as_json or context.verbosity < 0) as progress:
+        result = run_once(config, RunRequest(dry_run=dry_run, only=only, command=command), progress=progress)
+    show(context, result, command)
+    code = result.exit_code
+    if detailed_exitcode and code is ExitCode.DONE and result.plan.has_changes:
+        code = ExitCode.CHANGES_PENDING
+    return int(code)
+
+
+def show(context: Context, result: RunResult, command: str) -> None:
+    """The result on stdout, as text or as one JSON document; an error that ended the run goes to stderr as well."""
+    from connector.cli.errors import report_error
+    from connector.report.document import run_document
+    from connector.report.terminal import plan_view, requests_view, run_view
+
+    if context.as_json:
+        context.emit(run_document(result, command))
+    else:
+        if result.error is None or result.plan.families:
+            context.stdout.print(plan_view(result.plan) if result.dry_run else run_view(result))
+        if context.verbosity > 0:
+            context.stdout.print(requests_view(result.requests))
+    if result.error is not None:
+        report_error(result.error, as_json=context.as_json, verbosity=context.verbosity)

@@ -1,0 +1,165 @@
+"""``$batch``: many requests in one, as ``multipart/mixed`` with CRLF, built and read back without trust.
+
+Source: Microsoft docs, "Execute batch operations using the Web API". Every part is parsed; what is missing or cut short
+raises :class:`BatchDamaged`, and the caller decides what that means (a read is repeated, a write is unknown).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+CRLF = b"\r\n"
+MAX_PARTS = 1000
+"""What Dataverse takes in one batch."""
+
+
+class BatchDamaged(Exception):
+    """The multipart answer cannot be read to its end, or does not fit the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One inner answer. ``content_id`` is set inside a change set; ``in_change_set`` if it came nested in one."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    content_id: str | None = None
+    in_change_set: bool = False
+
+    def json(self) -> Any:
+        """The body as JSON. Raises BatchDamaged."""
+        try:
+            return json.loads(self.body.decode("utf-8-sig"))
+        except (UnicodeDecodeError, ValueError, RecursionError) as error:
+            raise BatchDamaged(f"an inner answer with status {self.status} is not JSON") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One conditional PATCH: ``path`` as in a request line, ``etag`` for If-Match, ``values`` by logical name."""
+
+    path: str
+    etag: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+def new_boundary(kind: str) -> str:
+    """A boundary that no JSON body can contain by accident."""
+    return f"{kind}_{uuid4()}"
+
+
+def build_reads(paths: Sequence[str], boundary: str, headers: Mapping[str, str]) -> bytes:
+    """The body of a batch of GETs; ``headers`` go into every inner request. At most 1000."""
+    if len(paths) > MAX_PARTS:
+        raise ValueError("a batch takes at most 1000 requests")
+    lines: list[bytes] = []
+    for path in paths:
+        lines += [
+            f"--{boundary}".encode(),
+            b"Content-Type: application/http",
+            b"Content-Transfer-Encoding: binary",
+            b"",
+        ]
+        lines += [f"GET {path} HTTP/1.1".encode("ascii")]
+        lines += [f"{name}: {value}".encode("ascii") for name, value in headers.items()]
+        # A request without a body still needs the empty line that ends its headers.
+        lines += [b"", b""]
+    return CRLF.join([*lines, f"--{boundary}--".encode(), b""])
+
+
+def build_change_set(changes: Sequence[Change], boundary: str, inner_boundary: str) -> bytes:
+    """The body of a batch with one change set of conditional PATCHes in the given order. At most 1000."""
+    if len(changes) > MAX_PARTS:
+        raise ValueError("a change set takes at most 1000 requests")
+    lines = [f"--{boundary}".encode(), f'Content-Type: multipart/mixed; boundary="{inner_boundary}"'.encode(), b""]
+    for number, change in enumerate(changes, start=1):
+        lines += [
+            f"--{inner_boundary}".encode(),
+            b"Content-Type: application/http",
+            b"Content-Transfer-Encoding: binary",
+            f"Content-ID: {number}".encode(),
+            b"",
+            f"PATCH {change.path} HTTP/1.1".encode("ascii"),
+            b"Content-Type: application/json; type=entry",
+            f"If-Match: {change.etag}".encode("ascii"),
+            b"",
+            json.dumps(change.values, ensure_ascii=True).encode("ascii"),
+        ]
+    return CRLF.join([*lines, f"--{inner_boundary}--".encode(), f"--{boundary}--".encode(), b""])
+
+
+def boundary_of(content_type: str) -> str | None:
+    """The boundary of a ``multipart/mixed`` content type, quoted or not; None for anything else."""
+    if not content_type.strip().lower().startswith("multipart/mixed"):
+        return None
+    match = re.search(r';\s*boundary="?([^";]+)"?', content_type, re.IGNORECASE)
+    return match[1].strip() if match else None
+
+
+def parse_batch(content_type: str, body: bytes) -> list[Part]:
+    """All inner answers in order, change sets flattened. Raises BatchDamaged."""
+    boundary = boundary_of(content_type)
+    if boundary is None:
+        raise BatchDamaged("the answer is not multipart/mixed or names no boundary")
+    parts: list[Part] = []
+    for headers, content in _split(body, boundary):
+        kind = headers.get("content-type", "")
+        inner = boundary_of(kind)
+        if inner is not None:
+            parts += [
+                _answer(inner_headers, inner_content, in_change_set=True)
+                for inner_headers, inner_content in _split(content, inner)
+            ]
+        elif kind.lower().startswith("application/http"):
+            parts.append(_answer(headers, content, in_change_set=False))
+        else:
+            raise BatchDamaged("a part is neither an answer nor a change set")
+    return parts
+
+
+def _split(body: bytes, boundary: str) -> list[tuple[dict[str, str], bytes]]:
+    """(headers, content) of each part between the boundaries; the closing one must be there."""
+    delimiter = re.compile(rb"(?:^|\r?\n)--" + re.escape(boundary.encode("latin-1")) + rb"(--)?[ \t]*(?=\r?\n|$)")
+    marks = list(delimiter.finditer(body))
+    if not marks or marks[-1][1] is None or any(mark[1] is not None for mark in marks[:-1]):
+        raise BatchDamaged("the answer ends before its closing boundary")
+    parts = []
+    for mark, following in pairwise(marks):
+        content = body[mark.end() : following.start()]
+        parts.append(_headers(re.sub(rb"^\r?\n", b"", content, count=1)))
+    return parts
+
+
+def _headers(content: bytes) -> tuple[dict[str, str], bytes]:
+    """Header lines (names lower-case) up to the empty line, and what follows it."""
+    headers: dict[str, str] = {}
+    rest = content
+    while True:
+        line, found, rest = rest.partition(b"\n")
+        line = line.rstrip(b"\r")
+        if not line:
+            return headers, rest
+        name, colon, value = line.partition(b":")
+        if not colon or not found:
+            raise BatchDamaged("a part's headers are cut short")
+        headers[name.decode("latin-1").strip().lower()] = value.decode("latin-1").strip()
+
+
+def _answer(outer: Mapping[str, str], content: bytes, *, in_change_set: bool) -> Part:
+    first, found, rest = content.partition(b"\n")
+    match = re.match(rb"HTTP/\d(?:\.\d)? (\d{3})(?: |\r|$)", first)
+    if match is None or not found:
+        raise BatchDamaged("a part holds no status line")
+    headers, body = _headers(rest)
+    length = headers.get("content-length", "")
+    if length.isdigit() and len(body) < int(length):
+        raise BatchDamaged("an inner answer is shorter than it says")
+    content_id = outer.get("content-id") or headers.get("content-id")
+    return Part(int(match[1]), headers, body, content_id, in_change_set)

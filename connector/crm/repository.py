@@ -1,0 +1,288 @@
+"""Dataverse as the pass sees it: set-wise reads, one conditional PATCH, one atomic change set. Nothing is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from threading import RLock
+from typing import Protocol, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from connector.crm.batch import Change
+from connector.crm.dataverse import DataverseClient, Row, query, text_literal
+from connector.crm.families import FamilyReader
+from connector.crm.fields import guid
+from connector.crm.metadata import OrgMetadata, Table, metadata_key, number_of, read_metadata
+from connector.crm.rows import LOG_WORDS, STATUS_KEYS, SUBSCRIPTION_WORDS, RowReader
+from connector.domain.model import LicenseChangeLog, Subscription, SubscriptionId
+from connector.errors import ConfigError, Rejected
+from connector.http.transport import Transport
+from connector.mapping import CrmMapping
+from connector.sync.ports import Clock, CrmSettings, FamilyRows, LogUpdate, OpenLogs
+
+T = TypeVar("T")
+
+_DEFAULT_LENGTH = 100
+"""What a text column of Dataverse holds when nothing else is said."""
+
+
+class Memory(Protocol):
+    """Where small values are kept between runs (the journal offers it)."""
+
+    def remember(self, key: str, value: str) -> None:
+        """Keep a value."""
+
+    def recall(self, key: str) -> str | None:
+        """A kept value, or None."""
+
+
+class DataverseCrm:
+    """``connector.sync.ports.Crm`` on Dataverse.
+
+    ``time_zone`` (IANA) wins over the CRM's own setting when dates are read. ``memory`` keeps the metadata between
+    runs for ``metadata_max_age``; metadata from there is read afresh when a query no longer fits it. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        mapping: CrmMapping,
+        *,
+        clock: Clock,
+        time_zone: str | None = None,
+        memory: Memory | None = None,
+        metadata_max_age: timedelta = timedelta(hours=1),
+        page_size: int = 5000,
+    ) -> None:
+        self.client = DataverseClient(transport, page_size=page_size)
+        self._mapping = mapping
+        self._clock = clock
+        self._time_zone = time_zone
+        self._memory = memory
+        self._max_age = metadata_max_age
+        self._lock = RLock()
+        self._metadata: OrgMetadata | None = None
+        self._from_memory = False
+        self._settings: CrmSettings | None = None
+        self._reader: RowReader | None = None
+
+    def metadata(self) -> OrgMetadata:
+        """The organisation's metadata for the mapping, checked. Raises MappingError with everything that is missing."""
+        with self._lock:
+            now = self._clock.now()
+            if self._metadata is None or self._metadata.is_older_than(self._max_age, now):
+                key = metadata_key(self._mapping, self.client.address)
+                kept = self._memory.recall(f"metadata:{key}") if self._memory is not None else None
+                found = OrgMetadata.from_json(kept, key) if kept is not None else None
+                if found is not None and not found.is_older_than(self._max_age, now):
+                    self._metadata, self._from_memory = found, True
+                else:
+                    self._refresh()
+            assert self._metadata is not None
+            return self._metadata
+
+    def settings(self) -> CrmSettings:
+        """Settings, providers and currencies, read afresh in one request (after the metadata, if that is due)."""
+        with self._lock:
+            self._fitting(self._read_reference)
+            assert self._settings is not None
+            return self._settings
+
+    def find_open_logs(self) -> OpenLogs:
+        """One query: every Awaiting log with its subscription. A log whose subscription cannot be read stands alone."""
+        return self._fitting(self._find_open_logs)
+
+    def load_families(self, parents: Iterable[SubscriptionId], singles: Iterable[SubscriptionId] = ()) -> FamilyRows:
+        """Read families whole; a few ``$batch`` requests, however many families."""
+        wanted, alone = _ids(parents), _ids(singles)
+        return self._fitting(lambda: FamilyReader(self.client, self._row_reader()).load(wanted, alone))
+
+    def load_children_of(
+        self, candidates: Iterable[SubscriptionId]
+    ) -> Mapping[SubscriptionId, tuple[SubscriptionId, ...]]:
+        """Which of the candidates are linked parents, and whose."""
+        ids = _ids(candidates)
+        return self._fitting(lambda: FamilyReader(self.client, self._row_reader()).children_of(ids))
+
+    def set_parent_quantity(self, parent: Subscription, quantity: int, order_reference: str) -> None:
+        """One PATCH with ``If-Match``: quantity and Order Reference together, and nothing else."""
+        table = self.metadata().tables["subscription"]
+        self.client.patch(
+            f"{table.entity_set}({_id(parent.id)})",
+            parent.etag,
+            {
+                table.columns["quantity"].logical_name: quantity,
+                table.columns["order_reference"].logical_name: order_reference,
+            },
+            operation="patch subscription",
+            kind="PATCH subscription",
+        )
+
+    def update_logs(self, updates: Sequence[LogUpdate]) -> None:
+        """One change set in the given order. Only status, message and provisioned-on are ever written."""
+        table = self.metadata().tables["license_change_log"]
+        self.client.change_set([self._change(table, update) for update in updates], operation="update logs")
+
+    def _change(self, table: Table, update: LogUpdate) -> Change:
+        status, message = table.columns["status"], table.columns["message"]
+        values: dict[str, object] = {status.logical_name: number_of(status, STATUS_KEYS[update.status])}
+        if update.message is not None:
+            values[message.logical_name] = _cut(update.message, message.max_length or _DEFAULT_LENGTH)
+        if update.provisioned_on is not None:
+            values[table.columns["provisioned_on"].logical_name] = _instant(update.provisioned_on)
+        return Change(f"{table.entity_set}({_id(update.log_id)})", update.etag, values)
+
+    def _find_open_logs(self) -> OpenLogs:
+        reader = self._row_reader()
+        logs_table, subscriptions_table = (
+            reader.metadata.tables["license_change_log"],
+            reader.metadata.tables["subscription"],
+        )
+        link, status = logs_table.columns["subscription"], logs_table.columns["status"]
+        nested = ",".join(subscriptions_table.properties(SUBSCRIPTION_WORDS))
+        path = query(
+            logs_table.entity_set,
+            select=logs_table.properties(LOG_WORDS),
+            where=f"{status.property} eq {number_of(status, 'awaiting')}",
+            order=[f"{logs_table.columns['created_on'].property} asc", f"{logs_table.primary_id} asc"],
+            expand=f"{link.navigation}($select={nested})",
+        )
+        logs: dict[str, LicenseChangeLog] = {}
+        subscriptions: dict[SubscriptionId, Subscription] = {}
+        for page in self.client.iter_pages(path, operation="find open logs", kind=f"GET {logs_table.entity_set}"):
+            for row in page:
+                log = reader.log(row)
+                if log is None:
+                    continue
+                logs[log.id] = log
+                inner = row.get(link.navigation or "")
+                found = reader.subscription(inner) if isinstance(inner, dict) else None
+                if found is not None:
+                    subscriptions[found.id] = found
+        return OpenLogs(tuple(logs.values()), subscriptions)
+
+    def _row_reader(self) -> RowReader:
+        with self._lock:
+            metadata = self.metadata()
+            if self._reader is None or self._reader.metadata is not metadata:
+                self._read_reference()
+            assert self._reader is not None
+            return self._reader
+
+    def _read_reference(self) -> None:
+        """Configuration rows, providers and currencies: small tables that every row refers to, in one request."""
+        metadata = self.metadata()
+        configuration, providers, currencies = (
+            metadata.tables[word] for word in ("configuration", "provider", "currency")
+        )
+        names = self._mapping.settings
+        name = configuration.columns["name"].property
+        conditions = [f"{name} eq {text_literal(wanted)}" for wanted in (names.time_zone, names.kill_switch)]
+        rows, provider_rows, currency_rows = self.client.read_many(
+            [
+                query(
+                    configuration.entity_set,
+                    select=configuration.properties(["name", "value"]),
+                    where=" or ".join(conditions),
+                ),
+                query(providers.entity_set, select=providers.properties(["name", "type"])),
+                query(currencies.entity_set, select=currencies.properties(["code"])),
+            ],
+            operation="read settings",
+        )
+        zone = _setting(configuration, rows, names.time_zone)
+        logs, subscriptions = metadata.tables["license_change_log"], metadata.tables["subscription"]
+        lengths = [table.columns["order_reference"].max_length or _DEFAULT_LENGTH for table in (logs, subscriptions)]
+        self._settings = CrmSettings(
+            time_zone=zone,
+            kill_switch=_setting(configuration, rows, names.kill_switch),
+            order_reference_length=min(lengths),
+            message_length=logs.columns["message"].max_length or _DEFAULT_LENGTH,
+        )
+        self._reader = RowReader(
+            metadata,
+            _zone(self._time_zone or zone),
+            {
+                key: _provider_key(providers, row)
+                for row in provider_rows
+                if (key := guid(row.get(providers.primary_id)))
+            },
+            {
+                key: str(row.get(currencies.columns["code"].property) or "")
+                for row in currency_rows
+                if (key := guid(row.get(currencies.primary_id)))
+            },
+        )
+
+    def _refresh(self) -> None:
+        self._metadata = read_metadata(self.client, self._mapping, self._clock.now())
+        self._from_memory = False
+        if self._memory is not None:
+            self._memory.remember(f"metadata:{self._metadata.key}", self._metadata.to_json())
+
+    def _fitting(self, read: Callable[[], T]) -> T:
+        """Run a read; if kept metadata no longer fits the organisation, read it afresh and run the read once more."""
+        try:
+            return read()
+        except Rejected as rejected:
+            with self._lock:
+                if not self._from_memory or rejected.status not in (400, 404):
+                    raise
+                self._refresh()
+        return read()
+
+
+def _ids(values: Iterable[SubscriptionId]) -> list[SubscriptionId]:
+    """GUIDs in lower case, each once, in the order given; what is no GUID cannot name a row."""
+    return list(dict.fromkeys(SubscriptionId(found) for value in values if (found := guid(value)) is not None))
+
+
+def _id(value: str) -> str:
+    found = guid(value)
+    if found is None:
+        raise ConfigError(f"{value!r} is no primary key of Dataverse")
+    return found
+
+
+def _cut(text: str, length: int) -> str:
+    """At most ``length`` UTF-16 units, which is what Dataverse counts, ending in an ellipsis when cut."""
+    if len(text.encode("utf-16-le", "surrogatepass")) // 2 <= length:
+        return text
+    kept = text.encode("utf-16-le", "surrogatepass")[: 2 * max(length - 1, 0)].decode("utf-16-le", "ignore")
+    return kept + "…" if length > 0 else ""
+
+
+def _instant(value: datetime) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _zone(name: str | None) -> ZoneInfo:
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"the CRM's default time zone {name!r} is no IANA time zone",
+            hint="Set policy.time_zone in the configuration, such as America/New_York.",
+        ) from error
+
+
+def _setting(table: Table, rows: Sequence[Row], name: str) -> str | None:
+    """The value of a configuration row; rows of the same name that differ raise ConfigError."""
+    name_property, value_property = table.columns["name"].property, table.columns["value"].property
+    values = {
+        str(row.get(value_property) or "").strip()
+        for row in rows
+        if str(row.get(name_property) or "").strip().casefold() == name.casefold()
+    } - {""}
+    if len(values) > 1:
+        raise ConfigError(
+            f"the CRM holds several configuration rows {name!r} with different values",
+            hint="Keep one of them in the CRM's configuration table.",
+        )
+    return next(iter(values), None)
+
+
+def _provider_key(table: Table, row: Row) -> str | None:
+    column = table.columns["type"]
+    value = row.get(column.property)
+    return column.choice.keys.get(value) if column.choice is not None and isinstance(value, int) else None

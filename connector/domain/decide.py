@@ -1,0 +1,345 @@
+"""The decision for one family: pure, total and deterministic (design §4).
+
+``decide`` looks at one snapshot and says what may happen next. ``simulate`` is the same world after a perfect
+application of that decision. ``plan_family`` plays the two against each other until nothing is left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from connector.domain import marker
+from connector.domain.decision import Accept, Decision, Objection, Refuse, Wait
+from connector.domain.model import (
+    LicenseChangeLog,
+    LogId,
+    ProviderSubscription,
+    Snapshot,
+    Subscription,
+    SubscriptionId,
+)
+from connector.domain.plan import Acknowledge, Action, FailLogs, FamilyDecision, SetParentQuantity, SetProviderQuantity
+from connector.domain.rules.accounts import account_of
+from connector.domain.rules.registry import ChangeObjection, Context, Environment, RuleBook, Scope, Stage
+from connector.domain.seats import SeatAccount, balance, moves_seats, order_key
+
+FULL_MARKER = "LS-061"
+UNNETTED = "LS-027"
+BEHIND = "LS-004"
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """Outcome of the acceptance of a due set."""
+
+    accepted: tuple[LicenseChangeLog, ...]
+    objections: Mapping[LogId, Objection]
+    stop: Objection | None = None
+
+
+def decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecision:
+    """What may happen next to one family. Never raises for odd data: rules say what is odd."""
+    family = snapshot.parent.id if snapshot.parent is not None else snapshot.children[0].id
+    logs = _ordered_child_logs(snapshot, env)
+    context = Context(snapshot, env)
+
+    stop = rules.first_objection(context, Scope.FAMILY, Stage.PRE_VALIDATION)
+    if stop is not None:
+        return FamilyDecision(family, {log.id: stop for log in logs if log.is_awaiting}, stop=stop)
+
+    decisions = _judge_logs(snapshot, env, rules, logs, frozenset())
+    if snapshot.parent is None:
+        return FamilyDecision(family, decisions, actions=_refusals(logs, decisions))
+
+    books = balance(snapshot, env.calendar, [log for log in logs if isinstance(decisions.get(log.id), Accept)])
+    context = replace(context, books=books)
+    told_late, carried = books.told_late or (), books.carried or ()
+    forced = frozenset(log.id for log in (*told_late, *carried))
+    if forced:
+        decisions = _judge_logs(snapshot, env, rules, logs, forced)
+    stop = rules.first_objection(context, Scope.FAMILY, Stage.PRE_OPERATION)
+    late = {log.id for log in told_late}
+    candidates = [log for log in logs if isinstance(decisions.get(log.id), Accept) and log.id not in late]
+    if stop is not None:
+        return _stopped(snapshot, env, family, logs, decisions, books, stop)
+    if not candidates and not told_late and not books.parent_open:
+        return FamilyDecision(family, decisions, actions=_refusals(logs, decisions), books=books)
+
+    selection = _select(context, env, rules, candidates, frozenset(log.id for log in carried))
+    decisions = {**decisions, **selection.objections}
+    if selection.stop is not None:
+        return _stopped(snapshot, env, family, logs, decisions, books, selection.stop)
+    goal = books.parent_settled + _sum(selection.accepted)
+    actions = [*_refusals(logs, decisions), *_pushes(snapshot, env, books, selection.accepted, goal, told_late)]
+    return FamilyDecision(
+        family,
+        decisions,
+        actions=tuple(actions),
+        books=books,
+        goal=goal,
+        awaits_person=_awaits_person(env, books, goal),
+    )
+
+
+def _ordered_child_logs(snapshot: Snapshot, env: Environment) -> list[LicenseChangeLog]:
+    """All open logs of everything but the parent, in the order of design §4 step 2.
+
+    A subscription that is linked to itself is parent and child at once; its logs are judged as a child's.
+    """
+    rows = {child.id for child in snapshot.children}
+    return sorted(
+        (log for log in snapshot.logs if log.is_open and log.subscription_id in rows),
+        key=lambda log: order_key(log, env.calendar),
+    )
+
+
+def _judge_logs(
+    snapshot: Snapshot,
+    env: Environment,
+    rules: RuleBook,
+    logs: Sequence[LicenseChangeLog],
+    forced: frozenset[LogId],
+) -> dict[LogId, Decision]:
+    """The log-scoped steps for every open child log; ``forced`` ones are in the parent's quantity already."""
+    rows: dict[SubscriptionId, Subscription] = {child.id: child for child in snapshot.children}
+    left_behind: dict[SubscriptionId, LicenseChangeLog] = {}
+    decisions: dict[LogId, Decision] = {}
+    for log in logs:
+        if log.id in forced:
+            decisions[log.id] = Accept(reason="carried by an earlier pass")
+            continue
+        if not log.is_awaiting:
+            if moves_seats(log):
+                left_behind.setdefault(log.subscription_id, log)
+            continue
+        context = Context(
+            snapshot, env, target=log, child=rows[log.subscription_id], left_behind=left_behind.get(log.subscription_id)
+        )
+        found = rules.first_objection(context, Scope.LOG)
+        decisions[log.id] = found or Accept()
+        if found is not None and moves_seats(log):
+            left_behind.setdefault(log.subscription_id, log)
+    return decisions
+
+
+def _sum(logs: Iterable[LicenseChangeLog]) -> int:
+    return sum(log.quantity or 0 for log in logs)
+
+
+def _change_context(context: Context, accepted: Sequence[LicenseChangeLog]) -> Context:
+    assert context.books is not None
+    view = context.snapshot.provider
+    at_provider = view.quantity if isinstance(view, ProviderSubscription) else None
+    return replace(
+        context, accepted=tuple(accepted), goal=context.books.parent_settled + _sum(accepted), at_provider=at_provider
+    )
+
+
+def _select(
+    context: Context,
+    env: Environment,
+    rules: RuleBook,
+    candidates: Sequence[LicenseChangeLog],
+    carried: frozenset[LogId],
+) -> _Selection:
+    """The largest set, found in a fixed order, whose *net* effect every rule allows (design §4 step 3).
+
+    What an earlier pass carried is in the parent's quantity already and is never dropped: an objection to it stops the
+    family. The rest is dropped from the latest offender backwards, and what fits after all is taken back in order.
+    """
+    accepted, objections = _fit_marker(candidates, carried, env)
+    if not env.policy.netting:
+        accepted = _increases_first(accepted, carried, objections)
+    while True:
+        found = rules.first_change_objection(_change_context(context, accepted))
+        if found is None:
+            break
+        victim = _latest_offender(accepted, found, carried)
+        if victim is None:
+            return _Selection((), objections, found.objection)
+        objections[victim.id] = found.objection
+        accepted = [log for log in accepted if log is not victim and not _follows(log, victim, accepted)]
+    dropped = [log for log in candidates if log not in accepted and log.id not in objections]
+    _retake(context, env, rules, candidates, accepted, objections)
+    for log in dropped:
+        if log not in accepted and log.id not in objections:
+            blocker = next(
+                other for other in candidates if other.subscription_id == log.subscription_id and other.id in objections
+            )
+            objections[log.id] = Wait(
+                BEHIND, "an earlier change of this subscription cannot go now", {"earlier": blocker.id}, blocked_by=blocker.id
+            )
+    return _Selection(tuple(accepted), objections)
+
+
+def _fit_marker(
+    candidates: Sequence[LicenseChangeLog], carried: frozenset[LogId], env: Environment
+) -> tuple[list[LicenseChangeLog], dict[LogId, Objection]]:
+    """As many candidates, in order, as the parent's Order Reference can name; the rest goes in the next round."""
+    room = max(env.marker_capacity, len(carried))
+    taken, objections = list(candidates), dict[LogId, Objection]()
+    free = [log for log in candidates if log.id not in carried]
+    for log in free[max(0, room - len(carried)) :]:
+        taken.remove(log)
+        objections[log.id] = Wait(FULL_MARKER, "the parent's Order Reference names as many changes as fit; this one goes next")
+    return taken, objections
+
+
+def _increases_first(
+    candidates: list[LicenseChangeLog], carried: frozenset[LogId], objections: dict[LogId, Objection]
+) -> list[LicenseChangeLog]:
+    """Netting off: while increases can go, decreases (and what follows them on the same child) wait for the next round."""
+    if not any((log.quantity or 0) > 0 for log in candidates):
+        return candidates
+    taken: list[LicenseChangeLog] = []
+    waiting: set[SubscriptionId] = set()
+    for log in candidates:
+        if log.id not in carried and ((log.quantity or 0) < 0 or log.subscription_id in waiting):
+            waiting.add(log.subscription_id)
+            objections[log.id] = Wait(UNNETTED, "netting is off: increases go first, decreases after them")
+        else:
+            taken.append(log)
+    return taken if taken else candidates
+
+
+def _latest_offender(
+    accepted: Sequence[LicenseChangeLog], found: ChangeObjection, carried: frozenset[LogId]
+) -> LicenseChangeLog | None:
+    """The latest accepted log of the offending sign; None if there is none to drop, or it is carried already."""
+    if found.sign == 0:
+        return None
+    for log in reversed(accepted):
+        if (log.quantity or 0) * found.sign > 0:
+            return None if log.id in carried else log
+    return None
+
+
+def _follows(log: LicenseChangeLog, victim: LicenseChangeLog, order: Sequence[LicenseChangeLog]) -> bool:
+    return log.subscription_id == victim.subscription_id and order.index(log) > order.index(victim)
+
+
+def _retake(
+    context: Context,
+    env: Environment,
+    rules: RuleBook,
+    candidates: Sequence[LicenseChangeLog],
+    accepted: list[LicenseChangeLog],
+    objections: dict[LogId, Objection],
+) -> None:
+    """Take back, in order, each dropped log that fits after all (another one was the culprit)."""
+    position = {log.id: at for at, log in enumerate(candidates)}
+    for log in candidates:
+        if log in accepted:
+            continue
+        if log.id in objections and objections[log.id].rule in (FULL_MARKER, UNNETTED):
+            continue
+        if any(
+            other.subscription_id == log.subscription_id and position[other.id] < position[log.id] and other not in accepted
+            for other in candidates
+        ):
+            continue
+        trial = sorted([*accepted, log], key=lambda each: position[each.id])
+        if rules.first_change_objection(_change_context(context, trial)) is None:
+            accepted[:] = trial
+            objections.pop(log.id, None)
+
+
+def _refusals(logs: Sequence[LicenseChangeLog], decisions: Mapping[LogId, Decision]) -> tuple[Action, ...]:
+    """One FailLogs for each refused log: each has its own reason."""
+    return tuple(
+        FailLogs((log,), f"{found.reason} [{found.rule}]" + (f". {found.remedy}" if found.remedy else ""), found.rule)
+        for log in logs
+        if isinstance(found := decisions.get(log.id), Refuse)
+    )
+
+
+def _provider_confirmed(snapshot: Snapshot, env: Environment, books: SeatAccount) -> bool:
+    """Whether the provider has at least what the parent's settled quantity says (a person's word for manual ones)."""
+    view = snapshot.provider
+    if isinstance(view, ProviderSubscription):
+        return view.quantity in books.waypoints()
+    return env.capabilities is not None and not env.capabilities.reports and env.capabilities.provisions
+
+
+def _stopped(
+    snapshot: Snapshot,
+    env: Environment,
+    family: SubscriptionId,
+    logs: Sequence[LicenseChangeLog],
+    decisions: Mapping[LogId, Decision],
+    books: SeatAccount,
+    stop: Objection,
+) -> FamilyDecision:
+    """A family-wide stop: refusals still go out, and children that the provider side confirmed are still told."""
+    told_late = books.told_late or ()
+    late = {log.id for log in told_late}
+    judged = {
+        log_id: stop if isinstance(found, Accept) and log_id not in late else found for log_id, found in decisions.items()
+    }
+    actions = list(_refusals(logs, judged))
+    if isinstance(stop, Refuse):
+        # The parent was raised already, so the failure is the parent's, exactly as if the provider had said no.
+        awaiting = tuple(log for log in books.parent_open if log.is_awaiting)
+        if awaiting:
+            actions.append(FailLogs(awaiting, f"{stop.reason} [{stop.rule}]", stop.rule))
+        judged = {
+            log_id: Wait(stop.rule, f"the parent's log cannot be provisioned: {stop.reason}", stop.evidence, stop.remedy)
+            if found is stop
+            else found
+            for log_id, found in judged.items()
+        }
+    if told_late and stop.rule in _STILL_TELL and _provider_confirmed(snapshot, env, books):
+        actions.append(Acknowledge((), told_late))
+    return FamilyDecision(family, judged, tuple(actions), stop, books)
+
+
+_STILL_TELL = frozenset({"LS-005", "LS-049", "LS-060", "LS-017", "LS-018"})
+"""Stops that say nothing against what the provider side has confirmed already."""
+
+
+def _pushes(
+    snapshot: Snapshot,
+    env: Environment,
+    books: SeatAccount,
+    accepted: tuple[LicenseChangeLog, ...],
+    goal: int,
+    told_late: tuple[LicenseChangeLog, ...],
+) -> list[Action]:
+    """Parent, provider, acknowledgement: what brings the family to its goal."""
+    parent = snapshot.parent
+    assert parent is not None
+    carries = tuple(log.id for log in accepted)
+    actions: list[Action] = []
+    raised = books.parent_quantity != goal
+    if raised:
+        actions.append(SetParentQuantity(parent.id, books.parent_quantity, goal, marker.encode(accepted), carries))
+    view = snapshot.provider
+    awaiting = tuple(log for log in books.parent_open if log.is_awaiting)
+    if isinstance(view, ProviderSubscription):
+        if view.quantity != goal:
+            account = account_of(snapshot)
+            assert not isinstance(account, str), "LS-013 refuses every log of a parent without an account"
+            assert parent.provider is not None
+            actions.append(
+                SetProviderQuantity(parent.provider, view.tenant, view.id, view.quantity, goal, carries)
+            )
+        if awaiting or raised or accepted or told_late:
+            actions.append(Acknowledge(awaiting, _in_order((*told_late, *accepted), env), new_parent_log=raised))
+        return actions
+    if raised or books.parent_open:
+        # A person provisions: nothing of the accepted set may be acknowledged before the parent's logs are.
+        if told_late:
+            actions.append(Acknowledge((), told_late))
+    elif accepted or told_late:
+        actions.append(Acknowledge((), _in_order((*told_late, *accepted), env)))
+    return actions
+
+
+def _in_order(logs: Iterable[LicenseChangeLog], env: Environment) -> tuple[LicenseChangeLog, ...]:
+    return tuple(sorted(logs, key=lambda log: order_key(log, env.calendar)))
+
+
+def _awaits_person(env: Environment, books: SeatAccount, goal: int) -> bool:
+    manual = env.capabilities is not None and not env.capabilities.automatic
+    return manual and (books.parent_quantity != goal or bool(books.parent_open))

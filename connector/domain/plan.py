@@ -1,0 +1,216 @@
+"""A plan is a value: what one pass would do, family by family, with its money effect and the reasons for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from connector.domain.decision import Accept, Decision, Hold, Objection, Refuse
+from connector.domain.model import LicenseChangeLog, LogId, Price, ProviderSubscriptionId, SubscriptionId, TenantId
+from connector.domain.seats import SeatAccount
+
+
+@dataclass(frozen=True, slots=True)
+class FailLogs:
+    """Set logs to Failed with a message: refused children, or a carried change that cannot be provisioned any more."""
+
+    logs: tuple[LicenseChangeLog, ...]
+    message: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetParentQuantity:
+    """Write the parent's absolute quantity, with the marker that names the child logs it now carries."""
+
+    parent: SubscriptionId
+    before: int
+    target: int
+    order_reference: str
+    carries: tuple[LogId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetProviderQuantity:
+    """Set the absolute quantity at the provider: the only action that spends money."""
+
+    provider: str
+    tenant: TenantId
+    subscription: ProviderSubscriptionId
+    before: int
+    target: int
+    carries: tuple[LogId, ...]
+
+    @property
+    def delta(self) -> int:
+        """Seats bought (positive) or given back (negative)."""
+        return self.target - self.before
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Set the parent's logs, then the children's, to Provisioned in one atomic change set.
+
+    ``new_parent_log`` says that the parent will also have a log that the CRM makes in this very pass.
+    """
+
+    parent_logs: tuple[LicenseChangeLog, ...]
+    child_logs: tuple[LicenseChangeLog, ...]
+    new_parent_log: bool = False
+
+
+Action = FailLogs | SetParentQuantity | SetProviderQuantity | Acknowledge
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyDecision:
+    """What is decided for one family at one moment: a decision for every open log, and the actions that follow, in order.
+
+    ``stop`` is the family-wide objection, if there is one. ``goal`` is the parent quantity that the accepted logs lead to.
+    """
+
+    family: SubscriptionId
+    decisions: Mapping[LogId, Decision]
+    actions: tuple[Action, ...] = ()
+    stop: Objection | None = None
+    books: SeatAccount | None = None
+    goal: int | None = None
+    awaits_person: bool = False
+    """The parent is manual: its quantity is written, and a person has to provision it."""
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person has to do something: a refusal or a hold."""
+        return isinstance(self.stop, Hold | Refuse) or any(isinstance(found, Refuse | Hold) for found in self.decisions.values())
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether all that stands in the way is a service that did not answer."""
+        return (
+            isinstance(self.stop, Hold)
+            and self.stop.retryable
+            and not any(isinstance(found, Refuse) for found in self.decisions.values())
+        )
+
+    @property
+    def accepted(self) -> tuple[LogId, ...]:
+        """The logs that go."""
+        return tuple(log_id for log_id, found in self.decisions.items() if isinstance(found, Accept))
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyEffect:
+    """What a plan costs more (or less) per month, by currency, in minor units; and seats whose price is not known."""
+
+    per_month: Mapping[str, int] = field(default_factory=dict)
+    seats_without_price: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyPlan:
+    """The rounds of one family, each decided on the world that the round before leaves behind.
+
+    Most families need one round. More come of netting switched off, of markers that do not fit one Order Reference, or
+    of a provider side that was ahead.
+    """
+
+    family: SubscriptionId
+    name: str
+    customer: str | None
+    rounds: tuple[FamilyDecision, ...]
+    price: Price | None = None
+    provider_quantity: int | None = None
+    log_names: Mapping[LogId, str] = field(default_factory=dict)
+    log_owners: Mapping[LogId, SubscriptionId] = field(default_factory=dict)
+
+    @property
+    def awaits_person(self) -> bool:
+        """Whether a person has to provision the parent (manual providers)."""
+        return any(step.awaits_person for step in self.rounds)
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All actions, in the order in which they would be taken."""
+        return tuple(action for step in self.rounds for action in step.actions)
+
+    @property
+    def decisions(self) -> Mapping[LogId, Decision]:
+        """The last word on every log: Accept if any round takes it."""
+        merged: dict[LogId, Decision] = {}
+        for step in self.rounds:
+            for log_id, found in step.decisions.items():
+                if not isinstance(merged.get(log_id), Accept | Refuse):
+                    merged[log_id] = found
+        return merged
+
+    @property
+    def stop(self) -> Objection | None:
+        """The family-wide objection of the last round, if there is one."""
+        return self.rounds[-1].stop if self.rounds else None
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person has to do something."""
+        return any(step.needs_attention for step in self.rounds)
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether all that stands in the way is a service that did not answer."""
+        troubled = [step for step in self.rounds if step.needs_attention]
+        return bool(troubled) and all(step.is_retryable for step in troubled)
+
+    @property
+    def seats_at_provider(self) -> int:
+        """Net seats that the provider would gain."""
+        return sum(action.delta for action in self.actions if isinstance(action, SetProviderQuantity))
+
+    @property
+    def seats_by_person(self) -> int:
+        """Net seats that a person would have to provision (manual parents)."""
+        if not self.awaits_person:
+            return 0
+        return sum(action.target - action.before for action in self.actions if isinstance(action, SetParentQuantity))
+
+    @property
+    def money(self) -> MoneyEffect:
+        """The effect of the seats at the provider, at the price of one seat."""
+        seats = self.seats_at_provider
+        if seats == 0:
+            return MoneyEffect()
+        if self.price is None:
+            return MoneyEffect({}, abs(seats))
+        return MoneyEffect({self.price.currency: seats * self.price.minor_per_month})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one pass would do. ``families`` are sorted by name and id: the same on every run."""
+
+    families: tuple[FamilyPlan, ...]
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything would be written."""
+        return any(family.actions for family in self.families)
+
+    @property
+    def money(self) -> MoneyEffect:
+        """Sum over the families."""
+        totals: dict[str, int] = {}
+        unknown = 0
+        for family in self.families:
+            effect = family.money
+            unknown += effect.seats_without_price
+            for currency, minor in effect.per_month.items():
+                totals[currency] = totals.get(currency, 0) + minor
+        return MoneyEffect(totals, unknown)
+
+    @property
+    def seats_added(self) -> int:
+        """Seats bought at providers."""
+        return sum(max(0, family.seats_at_provider) for family in self.families)
+
+    @property
+    def seats_removed(self) -> int:
+        """Seats given back at providers."""
+        return sum(max(0, -family.seats_at_provider) for family in self.families)

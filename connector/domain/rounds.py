@@ -1,0 +1,145 @@
+"""Rounds: the world after a perfect application of a decision, and the plan that follows from playing it on.
+
+A dry run and a real run go through the same decisions. The real one reads the world again after each write; the plan
+uses ``simulate`` in its place, so that a plan shows all that a run would do and "planning after a perfect run" is empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from connector.domain.decide import decide
+from connector.domain.model import (
+    LicenseChangeLog,
+    LogId,
+    LogKind,
+    Price,
+    ProviderSubscription,
+    ProvisioningStatus,
+    ReducibleBatch,
+    Snapshot,
+)
+from connector.domain.plan import Acknowledge, Action, FailLogs, FamilyDecision, FamilyPlan, SetParentQuantity, SetProviderQuantity
+from connector.domain.rules.registry import Environment, RuleBook
+
+MAX_ROUNDS = 64
+
+
+def plan_family(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyPlan:
+    """Decide and simulate until nothing is left to do."""
+    rounds: list[FamilyDecision] = []
+    world = snapshot
+    while len(rounds) < MAX_ROUNDS:
+        decision = decide(world, env, rules)
+        if rounds and not decision.actions:
+            if decision.stop is not None or decision.needs_attention:
+                rounds.append(decision)
+            break
+        rounds.append(decision)
+        if not decision.actions:
+            break
+        world = simulate(world, decision, env)
+    subject = snapshot.parent or snapshot.children[0]
+    view = snapshot.provider
+    return FamilyPlan(
+        family=subject.id,
+        name=subject.name,
+        customer=subject.customer_id,
+        rounds=tuple(rounds),
+        price=_price(snapshot),
+        provider_quantity=view.quantity if isinstance(view, ProviderSubscription) else None,
+        log_names={log.id: _name(snapshot, log) for log in snapshot.logs if log.is_open},
+        log_owners={log.id: log.subscription_id for log in snapshot.logs if log.is_open},
+    )
+
+
+def _name(snapshot: Snapshot, log: LicenseChangeLog) -> str:
+    rows = [*((snapshot.parent,) if snapshot.parent else ()), *snapshot.children]
+    owner = next((row.name for row in rows if row.id == log.subscription_id), log.subscription_id)
+    return f"{owner} {log.quantity:+d}" if log.quantity is not None else owner
+
+
+def _price(snapshot: Snapshot) -> Price | None:
+    """What one seat costs: the parent's cost price, else the one cost price that all its children share."""
+    if snapshot.parent is not None and snapshot.parent.cost is not None:
+        return snapshot.parent.cost
+    prices = {child.cost for child in snapshot.children}
+    return next(iter(prices)) if len(prices) == 1 else None
+
+
+def simulate(snapshot: Snapshot, decision: FamilyDecision, env: Environment) -> Snapshot:
+    """The snapshot after every action of the decision succeeded, as the CRM and the provider would report it."""
+    for action in decision.actions:
+        snapshot = _apply(snapshot, action, env)
+    return snapshot
+
+
+def _apply(snapshot: Snapshot, action: Action, env: Environment) -> Snapshot:
+    match action:
+        case FailLogs(logs, message):
+            return _set_status(snapshot, {log.id for log in logs}, ProvisioningStatus.FAILED, message)
+        case SetParentQuantity(target=target, order_reference=order_reference):
+            return _raise_parent(snapshot, target, order_reference, env)
+        case SetProviderQuantity(target=target):
+            return replace(snapshot, provider=_provider_at(snapshot, target, env))
+        case Acknowledge(parent_logs, child_logs, new_parent_log):
+            done = {log.id for log in (*parent_logs, *child_logs)}
+            if new_parent_log and snapshot.parent is not None:
+                done |= {log.id for log in snapshot.logs_of(snapshot.parent.id) if log.is_awaiting}
+            return _set_status(snapshot, done, ProvisioningStatus.PROVISIONED, None)
+
+
+def _set_status(snapshot: Snapshot, ids: set[LogId], status: ProvisioningStatus, message: str | None) -> Snapshot:
+    return replace(
+        snapshot,
+        logs=tuple(
+            replace(log, status=status, message=message or log.message) if log.id in ids else log for log in snapshot.logs
+        ),
+    )
+
+
+def _raise_parent(snapshot: Snapshot, target: int, order_reference: str, env: Environment) -> Snapshot:
+    parent = snapshot.parent
+    assert parent is not None and parent.quantity is not None
+    made = [log for log in snapshot.logs_of(parent.id) if log.id.startswith("simulated-")]
+    log = LicenseChangeLog(
+        id=LogId(f"simulated-{parent.id}-{len(made) + 1}"),
+        subscription_id=parent.id,
+        quantity=target - parent.quantity,
+        status=ProvisioningStatus.AWAITING,
+        created_on=env.now + timedelta(microseconds=len(made) + 1),
+        etag="",
+        kind=LogKind.UPDATE,
+        order_reference=order_reference,
+        customer_id=parent.customer_id,
+    )
+    return replace(
+        snapshot,
+        parent=replace(parent, quantity=target, order_reference=order_reference),
+        logs=(*snapshot.logs, log),
+    )
+
+
+def _provider_at(snapshot: Snapshot, target: int, env: Environment) -> ProviderSubscription:
+    """The provider after a change: more seats come with a new batch of seven days, fewer leave the newest batches."""
+    view = snapshot.provider
+    assert isinstance(view, ProviderSubscription)
+    batches = view.reducible
+    if batches is not None:
+        delta = target - view.quantity
+        if delta > 0:
+            batches = (*batches, ReducibleBatch(delta, env.now + timedelta(days=7)))
+        else:
+            batches = _taken_from(batches, -delta)
+    return replace(view, quantity=target, reducible=batches, has_scheduled_change=False, scheduled_quantity=None)
+
+
+def _taken_from(batches: tuple[ReducibleBatch, ...], seats: int) -> tuple[ReducibleBatch, ...]:
+    left: list[ReducibleBatch] = []
+    for batch in reversed(batches):
+        taken = min(seats, batch.quantity)
+        seats -= taken
+        if batch.quantity > taken:
+            left.append(replace(batch, quantity=batch.quantity - taken))
+    return tuple(reversed(left))

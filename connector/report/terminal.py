@@ -1,0 +1,166 @@
+"""Plans and runs on a terminal: tables and short lines, wide or narrow. What comes from outside is shown as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from connector.domain.decision import Accept, Decision, Hold, Refuse, Skip, Wait
+from connector.domain.model import LogId
+from connector.domain.plan import Acknowledge, FailLogs, FamilyPlan, Plan, SetParentQuantity, SetProviderQuantity
+from connector.report.wording import change, decision_word, money_effect
+from connector.sync.outcome import NEEDS_ATTENTION, TRY_LATER, FamilyOutcome, FamilyState
+from connector.sync.outcome import RunResult
+
+_STYLES = {"goes": "green", "refused": "red", "waits": "yellow", "held": "magenta", "not ours": "dim"}
+_CONTROLS = {code: None for code in (*range(0, 9), *range(11, 32), 127, *range(128, 160))}
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Text from outside: never markup, never a terminal escape."""
+    return Text(text.translate(_CONTROLS), style=style)
+
+
+def plan_view(plan: Plan) -> RenderableType:
+    """A plan: one row per family that changes, then every change with its reason, then the sums."""
+    if not plan.families:
+        return Text("Nothing to do: no licence change is awaiting provisioning.", style="green")
+    parts: list[RenderableType] = []
+    changing = [family for family in plan.families if family.actions]
+    if changing:
+        parts.append(_plan_table(changing))
+    for family in plan.families:
+        parts.append(family_view(family))
+    parts.append(Text(_sums(plan), style="bold"))
+    return Group(*parts)
+
+
+def _sums(plan: Plan) -> str:
+    families = sum(1 for family in plan.families if family.actions)
+    return (
+        f"{families} of {len(plan.families)} families change: +{plan.seats_added} and -{plan.seats_removed} seats at"
+        f" providers, money per month: {money_effect(plan.money)}"
+    )
+
+
+def _plan_table(families: Iterable[FamilyPlan]) -> Table:
+    table = Table(title="Plan", title_justify="left", header_style="bold")
+    table.add_column("Parent subscription", overflow="fold")
+    for heading in ("Parent seats", "At provider", "Bought", "Money / month"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for family in families:
+        parent = [action for action in family.actions if isinstance(action, SetParentQuantity)]
+        provider = [action for action in family.actions if isinstance(action, SetProviderQuantity)]
+        first = family.rounds[0].books
+        before = first.parent_quantity if first is not None else None
+        seats = family.seats_at_provider
+        by_person = family.seats_by_person
+        table.add_row(
+            plain(family.name),
+            change(before, parent[-1].target if parent else None),
+            change(family.provider_quantity, provider[-1].target if provider else None)
+            if family.provider_quantity is not None
+            else "by a person",
+            f"{seats:+d}" if seats else (f"{by_person:+d} by hand" if by_person else "0"),
+            money_effect(family.money) if seats else "-",
+        )
+    return table
+
+
+def family_view(family: FamilyPlan) -> RenderableType:
+    """One family's changes with their reasons."""
+    lines: list[RenderableType] = [plain(family.name, "bold")]
+    lines += decision_lines(family.decisions, family.log_names)
+    if not family.decisions and family.stop is not None:
+        lines.append(_reason(decision_word(family.stop), "", family.stop))
+    lines += [Padding(Text(text, style="dim"), (0, 0, 0, 4)) for text in _action_lines(family)]
+    return Group(*lines)
+
+
+def _action_lines(family: FamilyPlan) -> Iterable[str]:
+    for action in family.actions:
+        match action:
+            case FailLogs():
+                yield "CRM: the refused log becomes Failed with the reason"
+            case SetParentQuantity():
+                yield f"CRM: parent {action.before} → {action.target} seats"
+            case SetProviderQuantity():
+                yield f"{action.provider}: {action.before} → {action.target} seats"
+            case Acknowledge():
+                whose = "the parent's log, then " if action.parent_logs or action.new_parent_log else ""
+                count = len(action.child_logs)
+                yield f"CRM: {whose}{count} child log{'s' if count != 1 else ''} → Provisioned, all or nothing"
+
+
+def decision_lines(decisions: Mapping[LogId, Decision], names: Mapping[LogId, str]) -> list[RenderableType]:
+    """One block per log: what happens to it, why, and what a person can do."""
+    return [_reason(decision_word(found), names.get(log_id, log_id), found) for log_id, found in decisions.items()]
+
+
+def _reason(word: str, name: str, found: Decision) -> RenderableType:
+    head = Text.assemble("  ", (f"{word:<8}", _STYLES[word]), " ", plain(name))
+    if isinstance(found, Accept):
+        return head
+    parts: list[RenderableType] = [head]
+    parts.append(Padding(plain(f"{found.reason} [{found.rule}]"), (0, 0, 0, 11)))
+    if found.remedy and isinstance(found, Refuse | Hold | Wait) and not isinstance(found, Skip):
+        parts.append(Padding(plain(f"what to do: {found.remedy}", "cyan"), (0, 0, 0, 11)))
+    return Group(*parts)
+
+
+def run_view(result: RunResult) -> RenderableType:
+    """What a run did, family by family, and what it left."""
+    if not result.outcomes:
+        if result.error is not None:
+            return Text("")
+        return Text("Nothing to do: no licence change is awaiting provisioning.", style="green")
+    return Group(*(outcome_view(outcome) for outcome in result.outcomes), Text(_run_sums(result), style="bold"))
+
+
+def outcome_view(outcome: FamilyOutcome) -> RenderableType:
+    """One family: its confirmed writes, then what stands in the way."""
+    style = "green" if outcome.state is FamilyState.DONE else "dim"
+    if outcome.state in NEEDS_ATTENTION:
+        style = "red"
+    elif outcome.state in TRY_LATER or outcome.state is FamilyState.WAITING:
+        style = "yellow"
+    lines: list[RenderableType] = [Text.assemble(plain(outcome.name, "bold"), ": ", (outcome.state.value, style))]
+    lines += [Padding(plain(effect.text), (0, 0, 0, 4)) for effect in outcome.effects]
+    open_decisions = {key: found for key, found in outcome.decisions.items() if not isinstance(found, Accept)}
+    if outcome.reason and not any(found.reason == outcome.reason for found in open_decisions.values()):
+        rule = f" [{outcome.rule}]" if outcome.rule else ""
+        lines.append(Padding(plain(f"{outcome.reason}{rule}"), (0, 0, 0, 4)))
+        if outcome.remedy:
+            lines.append(Padding(plain(f"what to do: {outcome.remedy}", "cyan"), (0, 0, 0, 4)))
+    lines += decision_lines(open_decisions, outcome.log_names)
+    return Group(*lines)
+
+
+def _run_sums(result: RunResult) -> str:
+    counts: dict[str, int] = {}
+    for outcome in result.outcomes:
+        counts[outcome.state.value] = counts.get(outcome.state.value, 0) + 1
+    families = ", ".join(f"{count} {state}" for state, count in counts.items())
+    writes = [effect for outcome in result.outcomes for effect in outcome.effects]
+    bought = sum(1 for effect in writes if effect.kind == "provider.quantity")
+    return f"{len(result.outcomes)} families: {families}; {len(writes)} writes confirmed, {bought} at providers"
+
+
+def requests_view(requests: Mapping[str, Mapping[str, int]]) -> RenderableType:
+    """Requests by service and kind (``-v``)."""
+    table = Table(title="Requests", title_justify="left", header_style="bold")
+    table.add_column("Service")
+    table.add_column("Kind", overflow="fold")
+    table.add_column("Count", justify="right")
+    total = 0
+    for service, kinds in sorted(requests.items()):
+        for kind, count in sorted(kinds.items()):
+            table.add_row(service, kind, str(count))
+            total += count
+    table.add_section()
+    table.add_row("all", "", str(total))
+    return table

@@ -1,0 +1,385 @@
+"""The grammar of scenario files: a world, and a timeline of steps.
+
+Others write these files, so it is an interface: keys are added, never renamed. A key that is not given and a key that
+is given as null are told apart by ``model_fields_set``, since ``customer: null`` builds a row without a customer.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from connector.sandbox.clock import as_utc
+from connector.sandbox.expected import Expect, status_word
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _alias(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("YAML reads this as true or false; put it in quotes")
+    return str(value) if isinstance(value, int) else value
+
+
+def _instant(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+        except ValueError:
+            raise ValueError("not a timestamp such as 2026-03-02T14:00:00Z") from None
+    if isinstance(value, datetime):
+        return as_utc(value)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise ValueError("not a timestamp such as 2026-03-02T14:00:00Z")
+
+
+def _day(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return as_utc(datetime.fromisoformat(value.strip().replace("Z", "+00:00"))).date()
+        except ValueError:
+            raise ValueError("not a date such as 2026-12-31") from None
+    if isinstance(value, datetime):
+        return as_utc(value).date()
+    if isinstance(value, date):
+        return value
+    raise ValueError("not a date such as 2026-12-31")
+
+
+_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    match = _DURATION.fullmatch(value.replace(" ", "").lower()) if isinstance(value, str) and value.strip() else None
+    if match is None or not any(match.groups()):
+        raise ValueError("not a length of time such as 45s, 10m, 1h30m or 7d")
+    weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _effective(value: object) -> object:
+    if isinstance(value, str):
+        word = value.strip().lower().replace(" ", "_").replace("-", "_")
+        if word in ("immediately", "now"):
+            return "immediately"
+        if word in ("on_renewal", "renewal"):
+            return "on_renewal"
+    try:
+        return _day(value)
+    except ValueError:
+        raise ValueError("must be immediately, on_renewal or a date such as 2026-03-20") from None
+
+
+def _guid(value: object) -> object:
+    try:
+        return str(uuid.UUID(str(value)))
+    except ValueError:
+        raise ValueError("not a GUID such as 11111111-1111-4111-8111-111111111111") from None
+
+
+Alias = Annotated[str, BeforeValidator(_alias), Field(min_length=1)]
+Instant = Annotated[datetime, BeforeValidator(_instant)]
+Day = Annotated[date, BeforeValidator(_day)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Guid = Annotated[str, BeforeValidator(_guid)]
+Effective = Annotated[date | Literal["immediately", "on_renewal"], BeforeValidator(_effective)]
+ProviderKey = Literal["partner_center", "linked", "manual", "do_nothing", "rest"]
+Reduction = Literal["allowed", "disallowed", "within_window"]
+State = Literal["active", "suspended", "inactive"]
+CloudStatus = Literal["active", "suspended", "expired", "disabled", "deleted", "pending", "none"]
+Term = Literal["P1M", "P1Y", "P3Y"]
+
+
+class ProviderAccountSpec(_Strict):
+    """A provider account other than the usual one, to build ambiguous or wrong mappings."""
+
+    id: Alias | None = None
+    provider: ProviderKey | None = "partner_center"
+    tenant: str | None = None
+    name: str | None = None
+
+
+class AccountSpec(_Strict):
+    """A customer. ``provider_accounts`` replaces the one that is made of ``tenant``; an empty list leaves none."""
+
+    id: Alias
+    name: str | None = None
+    tenant: Guid | None = None
+    parent: Alias | None = None
+    provider_accounts: list[ProviderAccountSpec] | None = None
+    related: bool = True
+
+
+class ContractSpec(_Strict):
+    """A billing contract."""
+
+    id: Alias
+    account: Alias | None = None
+    name: str | None = None
+
+
+class BatchSpec(_Strict):
+    """Seats that may be given back until an instant."""
+
+    quantity: Annotated[int, Field(ge=0)]
+    until: Instant
+
+
+class ScheduledSpec(_Strict):
+    """A change that the provider makes at renewal."""
+
+    quantity: int
+    term: Term | None = None
+
+
+class CloudValues(_Strict):
+    """What the provider knows of a subscription; every key may be left out."""
+
+    quantity: int | None = None
+    status: CloudStatus | None = None
+    auto_renew: bool | None = None
+    scheduled: ScheduledSpec | None = None
+    term: Term | None = None
+    commitment_end: Day | None = None
+    trial: bool | None = None
+    batches: list[BatchSpec] | None = None
+    updates: Annotated[int, Field(ge=0)] | None = None
+    max_quantity: int | None = None
+    friendly_name: str | None = None
+
+
+class AtProvider(CloudValues):
+    """A subscription that was bought. Its quantity is the CRM's unless given."""
+
+    id: Guid | None = None
+    tenant: Guid | None = None
+    part_number: str | None = None
+    legacy: bool = False
+
+
+class RowValues(_Strict):
+    """Columns of a subscription in the CRM, in the words of scenarios."""
+
+    name: str | None = None
+    contract: Alias | None = None
+    customer: Alias | None = None
+    product: str | None = None
+    part_number: str | None = None
+    provider: ProviderKey | None = None
+    provider_account: Alias | None = None
+    provider_subscription: str | None = None
+    quantity: int | None = None
+    linked_to: Alias | None = None
+    base: Alias | None = None
+    state: State | None = None
+    trial: bool | None = None
+    auto_renew: bool | None = None
+    commitment_end: Day | None = None
+    reduction: Reduction | None = None
+    reduction_days: int | None = None
+    cost: Decimal | None = None
+    price: Decimal | None = None
+    currency: str | None = None
+    unit: Literal["month", "year"] | None = None
+    order_reference: str | None = None
+    billable: bool | None = None
+    deactivate_on: Day | None = None
+
+
+class SubscriptionSpec(RowValues):
+    """One subscription of the world. ``at_provider`` absent or null: never bought there."""
+
+    id: Alias
+    created_on: Instant | None = None
+    at_provider: AtProvider | None = None
+
+
+class ChangeStep(_Strict):
+    """A user changes a subscription in the CRM's forms."""
+
+    subscription: Alias
+    quantity: int | None = None
+    by: int | None = None
+    effective: Effective = "immediately"
+    deactivate: bool = False
+    activate: bool = False
+    price: bool | Decimal = False
+    do_not_refund: bool = False
+    order_reference: str | None = None
+
+    @model_validator(mode="after")
+    def _says_what(self) -> ChangeStep:
+        if self.quantity is not None and self.by is not None:
+            raise ValueError("give either quantity or by, not both")
+        if self.deactivate and self.activate:
+            raise ValueError("give either deactivate or activate, not both")
+        if self.quantity is None and self.by is None and not (self.deactivate or self.activate or self.price):
+            raise ValueError("changes nothing; give quantity, by, deactivate, activate or price")
+        return self
+
+
+class RunStep(_Strict):
+    """One pass of the real connector. What ``exit`` does not give is not compared."""
+
+    exit: int | None = None
+    dry_run: bool = False
+    only: Alias | None = None
+    crash_after: Annotated[int, Field(ge=1)] | None = None
+
+
+class ProviderChangeStep(CloudValues):
+    """Somebody edits a subscription in the provider's portal; no rule of the API stands in the way."""
+
+    subscription: Alias
+
+
+class CrmChangeStep(RowValues):
+    """A person edits a row in the CRM directly. With ``silent`` no plug-in runs, so no change log is made."""
+
+    subscription: Alias
+    silent: bool = False
+
+
+class SetLclStep(_Strict):
+    """A person edits a licence change log. ``index`` counts those made since the world began; -1 is the newest."""
+
+    subscription: Alias
+    index: int = -1
+    status: str | None = None
+    message: str | None = None
+    archived: bool | None = None
+
+    @field_validator("status")
+    @classmethod
+    def _known_status(cls, value: str | None) -> str | None:
+        return None if value is None else status_word(value)
+
+
+class LinkStep(_Strict):
+    """A person links a subscription to a parent, or unlinks it with null."""
+
+    subscription: Alias
+    linked_to: Alias | None = None
+    provider: ProviderKey | None = "linked"
+
+
+class FaultStep(_Strict):
+    """Something goes wrong with the requests that match."""
+
+    service: Literal["dataverse", "partner_center", "sign_in"] | None = None
+    method: str | None = None
+    path: str | None = None
+    kind: Literal["lost_response", "lost_request", "status", "slow", "truncated"] = "status"
+    status: Annotated[int, Field(ge=100, le=599)] = 500
+    body: Any = None
+    retry_after: float | str | None = None
+    skip: Annotated[int, Field(ge=0)] = 0
+    times: Annotated[int, Field(ge=1)] | None = 1
+    applied: bool = False
+    seconds: Annotated[float, Field(ge=0)] | None = None
+
+
+class Step(_Strict):
+    """One entry of the timeline: exactly one of the keys is given."""
+
+    change: ChangeStep | None = None
+    run: RunStep | None = None
+    expect: Expect | None = None
+    advance: Duration | None = None
+    at: Instant | None = None
+    provider_change: ProviderChangeStep | None = None
+    crm_change: CrmChangeStep | None = None
+    set_lcl: SetLclStep | None = None
+    link: LinkStep | None = None
+    fault: FaultStep | None = None
+    forget_state: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_words(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = {value: None}
+        if isinstance(value, dict):
+            filled = dict(value)
+            for key, meant in (("run", {}), ("expect", {}), ("forget_state", True)):
+                if key in filled and filled[key] is None:
+                    filled[key] = meant
+            return filled
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Step:
+        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
+        if len(given) != 1:
+            known = ", ".join(type(self).model_fields)
+            raise ValueError(f"a step has exactly one key of: {known}" + (f"; it has {given}" if given else ""))
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The key of this step."""
+        return next(key for key in type(self).model_fields if getattr(self, key) is not None)
+
+    @property
+    def content(self) -> Any:
+        """What stands under the key."""
+        return getattr(self, self.kind)
+
+
+class Access(_Strict):
+    """What the application user lacks in an API whose tokens are otherwise good."""
+
+    dataverse: Literal["not_a_member", "no_privilege", "disabled"] | None = None
+    partner_center: Literal["no_privilege"] | None = None
+
+
+class Scenario(_Strict):
+    """A world and its timeline. ``policy`` is handed to the connector as it is."""
+
+    name: str
+    description: str | None = None
+    rules: list[str] = Field(default_factory=list)
+    clock: Instant = datetime(2026, 3, 2, 14, tzinfo=UTC)
+    time_zone: str | None = None
+    policy: dict[str, Any] = Field(default_factory=dict)
+    configuration: dict[str, str] = Field(default_factory=dict)
+    kill_switch: str | None = None
+    engine: bool = False
+    renewal_takes: Duration = timedelta(minutes=15)
+    accept_only: bool = False
+    access: Access = Field(default_factory=Access)
+    accounts: list[AccountSpec] = Field(default_factory=list)
+    contracts: list[ContractSpec] = Field(default_factory=list)
+    subscriptions: list[SubscriptionSpec] = Field(default_factory=list)
+    steps: list[Step] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, value: object) -> object:
+        # `policy:` with nothing behind it is null in YAML, and means the same as leaving it out.
+        if isinstance(value, dict):
+            return {key: content for key, content in value.items() if content is not None}
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError("no such time zone; use an IANA name such as America/New_York") from None
+        return value

@@ -1,0 +1,214 @@
+"""The one money write: set an absolute quantity at the provider, and never lose track of whether it was done.
+
+The intent is durable before the first byte leaves. A missing answer is *unknown*: the provider is read back and compared,
+and only a quantity that did not move is sent again, under the same request id. An answer of any kind ends the use of an id.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from connector.domain.model import NotAtProvider, ProviderSubscription, Snapshot, SubscriptionId
+from connector.domain.plan import SetProviderQuantity
+from connector.errors import OutcomeUnknown, PreconditionFailed, Rejected, Transient
+from connector.sync.ports import AuditEntry, Clock, Fulfilment, Intent, IntentState, Journal
+
+logger = logging.getLogger(__name__)
+
+MAX_TRIES = 5
+"""Tries before a change is given up, as Work 365's own jobs do."""
+
+LONGEST_WAIT = 180.0
+"""Seconds that a run waits for one family; anything longer is remembered and left to a later run."""
+
+BACKOFF = (2.0, 5.0, 15.0, 30.0)
+CONFIRMATION_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The provider has the target; ``reason`` is added to the report when it was not our present request that did it."""
+
+    view: ProviderSubscription
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedByProvider:
+    """A final no, in the provider's words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Definitely not done; not to be tried before ``until``."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StillUnknown:
+    """Neither done nor not done, as far as anybody can tell now. The open intent is the next run's first question."""
+
+    reason: str
+
+
+Result = Confirmed | RefusedByProvider | Deferred | StillUnknown
+
+
+class Provisioning:
+    """One family's money writes."""
+
+    def __init__(
+        self, journal: Journal, clock: Clock, fulfilment: Fulfilment, run_id: str, family: SubscriptionId
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._fulfilment = fulfilment
+        self._run_id = run_id
+        self._family = family
+
+    def set_quantity(self, snapshot: Snapshot, action: SetProviderQuantity) -> Result:
+        """Bring the provider from ``before`` to ``target``. The snapshot's provider view was read just now."""
+        view = snapshot.provider
+        assert isinstance(view, ProviderSubscription) and view.quantity == action.before
+        intent = self._settle_earlier(action) or self._intent(action, salt="")
+        last = ""
+        for attempt in range(1, MAX_TRIES + 1):
+            intent = self._journal.mark(intent.id, IntentState.SENDING, self._clock.now())
+            self._audit("provider.sending", intent, attempt=attempt)
+            try:
+                found = self._fulfilment.set_quantity(
+                    action.tenant, action.subscription, expected=view, quantity=action.target, request_id=intent.request_id
+                )
+                return self._confirm(intent, found, action)
+            except Rejected as error:
+                text = error.text or str(error)
+                self._mark(intent, IntentState.REJECTED, text)
+                return RefusedByProvider(text)
+            except (Transient, PreconditionFailed) as error:
+                last = error.text or str(error)
+                self._mark(intent, IntentState.REJECTED, f"not done: {last}")
+                waited = error.retry_after if error.retry_after is not None else BACKOFF[min(attempt, len(BACKOFF)) - 1]
+                if waited > LONGEST_WAIT:
+                    return Deferred(self._clock.now() + timedelta(seconds=waited), last)
+                if error.status is None or error.status == 429:
+                    return Deferred(self._clock.now() + timedelta(seconds=waited), last)
+                if attempt == MAX_TRIES:
+                    break
+                self._clock.sleep(waited)
+                fresh = self._read(action)
+                if fresh is None:
+                    return StillUnknown(f"after an answer of {error.status} the provider could not be read: {last}")
+                if fresh.quantity == action.target:
+                    return Confirmed(fresh, " (found done)")
+                if fresh.quantity != action.before:
+                    return StillUnknown(f"the provider moved to {fresh.quantity} seats meanwhile")
+                view = fresh
+                intent = self._intent(action, salt=intent.request_id)
+            except OutcomeUnknown as error:
+                last = error.text or str(error)
+                self._mark(intent, IntentState.UNKNOWN, last)
+                fresh = self._read(action)
+                if fresh is None:
+                    return StillUnknown(f"the answer was lost and the provider could not be read back: {last}")
+                if fresh.quantity == action.target:
+                    self._mark(intent, IntentState.CONFIRMED, "read back after a lost answer")
+                    return Confirmed(fresh, " (the answer was lost; read back)")
+                if fresh.quantity != action.before:
+                    return StillUnknown(f"the answer was lost and the provider has {fresh.quantity} seats now")
+                if attempt == MAX_TRIES:
+                    break
+                self._clock.sleep(BACKOFF[min(attempt, len(BACKOFF)) - 1])
+                view = fresh
+        return RefusedByProvider(f"given up after {MAX_TRIES} tries: {last}")
+
+    def _intent(self, action: SetProviderQuantity, salt: str) -> Intent:
+        """A fresh intent, durable when this returns. Its id and request id follow from run, target and what came before."""
+        seed = f"{self._run_id}|{action.subscription}|{action.before}|{action.target}|{salt}|{self._clock.now().isoformat()}"
+        digest = sha256(seed.encode()).digest()
+        intent = Intent(
+            id=digest[16:32].hex(),
+            run_id=self._run_id,
+            family=self._family,
+            provider=action.provider,
+            tenant=action.tenant,
+            provider_subscription=action.subscription,
+            before=action.before,
+            target=action.target,
+            log_ids=action.carries,
+            request_id=str(UUID(bytes=digest[:16], version=4)),
+            created_at=self._clock.now(),
+        )
+        self._journal.plan(intent)
+        return intent
+
+    def _settle_earlier(self, action: SetProviderQuantity) -> Intent | None:
+        """Close what an earlier run left open, now that the provider was read; give back the one to send again.
+
+        The provider has ``before`` now. An open intent from that very quantity to the same target was never done (or is
+        still on its way): it is sent again under its own request id, so that it can only be done once.
+        """
+        again: Intent | None = None
+        for intent in self._journal.open_intents(self._family):
+            if intent.provider_subscription != action.subscription:
+                continue
+            same = intent.before == action.before and intent.target == action.target
+            if same and intent.state is not IntentState.PLANNED:
+                again = intent
+            elif intent.state is IntentState.PLANNED:
+                self._journal.mark(intent.id, IntentState.SENDING, self._clock.now(), "superseded before it was sent")
+                self._journal.mark(intent.id, IntentState.REJECTED, self._clock.now(), "superseded before it was sent")
+            elif intent.target == action.before:
+                self._mark(intent, IntentState.CONFIRMED, "found done by a later run")
+            else:
+                self._mark(intent, IntentState.REJECTED, "superseded: the world moved on")
+        return again
+
+    def _confirm(self, intent: Intent, found: ProviderSubscription | None, action: SetProviderQuantity) -> Result:
+        """An answer that shows the target is a confirmation; a 202 or a bare answer is confirmed by reading."""
+        for wait in (0.0, *CONFIRMATION_WAITS):
+            if found is not None and found.quantity == action.target:
+                self._mark(intent, IntentState.CONFIRMED, "")
+                return Confirmed(found)
+            if wait:
+                self._clock.sleep(wait)
+            found = self._read(action)
+        self._mark(intent, IntentState.UNKNOWN, "accepted, but the quantity did not move yet")
+        return StillUnknown(f"the provider accepted {action.target} seats but still reports another quantity")
+
+    def _read(self, action: SetProviderQuantity) -> ProviderSubscription | None:
+        try:
+            found = self._fulfilment.get_subscription(action.tenant, action.subscription)
+        except (Transient, Rejected) as error:
+            logger.warning("family %s: the provider could not be read back: %s", self._family, error)
+            return None
+        return None if isinstance(found, NotAtProvider) else found
+
+    def _mark(self, intent: Intent, state: IntentState, note: str) -> None:
+        self._journal.mark(intent.id, state, self._clock.now(), note)
+        self._audit(f"provider.{state.value}", intent, note=note)
+
+    def _audit(self, event: str, intent: Intent, **detail: object) -> None:
+        self._journal.append(
+            AuditEntry(
+                self._clock.now(),
+                self._run_id,
+                event,
+                self._family,
+                intent.id,
+                {
+                    "before": intent.before,
+                    "target": intent.target,
+                    "request_id": intent.request_id,
+                    "logs": list(intent.log_ids),
+                    **detail,
+                },
+            )
+        )

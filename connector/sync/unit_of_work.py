@@ -1,0 +1,321 @@
+"""One family's unit of work (design §5): decide, write, read again, decide again, until nothing is left.
+
+Everything is level-triggered: each step is decided on what was just read, quantities are absolute, and the licence change
+logs are acknowledged last and all at once. So a crash, a lost answer or a person's edit at any point only means that the
+next look finds the world somewhere on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from connector.domain.calendar import Calendar
+from connector.domain.decide import decide
+from connector.domain.decision import Decision, Hold, Refuse, Wait
+from connector.domain.model import LogId, ProvisioningStatus, Snapshot
+from connector.domain.plan import Acknowledge, Action, FailLogs, FamilyDecision, SetParentQuantity, SetProviderQuantity
+from connector.domain.policy import Policy
+from connector.domain.rounds import simulate
+from connector.domain.rules.registry import Environment, RuleBook
+from connector.errors import (
+    AuthError,
+    JournalError,
+    LockHeld,
+    OutcomeUnknown,
+    PreconditionFailed,
+    ProtocolError,
+    Rejected,
+    Transient,
+)
+from connector.sync.gather import Providers, fulfilment_of, read_one, tenant_of
+from connector.sync.outcome import Effect, FamilyOutcome, FamilyState
+from connector.sync.ports import AuditEntry, Clock, Crm, IntentState, Journal, LogUpdate
+from connector.sync.provisioning import Confirmed, Deferred, Provisioning, RefusedByProvider, StillUnknown
+
+logger = logging.getLogger(__name__)
+
+MAX_STEPS = 64
+MAX_MOVES = 6
+"""How often a family may move under our hands (412, lost answers) before it is left for the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What all families of a run share."""
+
+    run_id: str
+    holder: str
+    policy: Policy
+    calendar: Calendar
+    rules: RuleBook
+    providers: Providers
+    marker_capacity: int
+    message_length: int
+    lease_seconds: float = 600.0
+
+    def environment(self, snapshot: Snapshot, now: datetime) -> Environment:
+        """The environment of a decision about this family."""
+        provider = snapshot.parent.provider if snapshot.parent is not None else None
+        handle = self.providers.get(provider) if provider is not None else None
+        return Environment(
+            self.policy, self.calendar, now, handle.capabilities if handle else None, self.marker_capacity
+        )
+
+
+Reread = Callable[[], Snapshot | None]
+"""Reads the family in the CRM again, whole; None if it is gone."""
+
+
+class UnitOfWork:
+    """Brings one family as far as it can go. Serial; one instance per family and run."""
+
+    def __init__(
+        self, context: RunContext, crm: Crm, journal: Journal, clock: Clock, reread: Reread, snapshot: Snapshot
+    ) -> None:
+        self._context = context
+        self._crm = crm
+        self._journal = journal
+        self._clock = clock
+        self._reread = reread
+        self._snapshot = snapshot
+        subject = snapshot.parent or snapshot.children[0]
+        self._family, self._name = subject.id, subject.name
+        self._effects: list[Effect] = []
+        self._log_names: dict[LogId, str] = {}
+        self._provider_said_no: str | None = None
+
+    def run(self) -> FamilyOutcome:
+        """Work under the family's lease. Raises AuthError and JournalError, which end the run; all else is an outcome."""
+        try:
+            with self._journal.lease(
+                self._family, self._context.holder, self._clock.now(), self._context.lease_seconds
+            ):
+                return self._work()
+        except LockHeld as error:
+            return self._outcome(FamilyState.BUSY, reason=str(error))
+        except (AuthError, JournalError):
+            raise
+        except Transient as error:
+            return self._outcome(FamilyState.DEFERRED, reason=str(error), remedy=error.hint or "")
+        except OutcomeUnknown as error:
+            return self._outcome(FamilyState.UNKNOWN, reason=str(error), remedy="the next run reads back what happened")
+        except (Rejected, ProtocolError, PreconditionFailed) as error:
+            return self._outcome(FamilyState.FAILED, reason=str(error), remedy=error.hint or "")
+
+    def _work(self) -> FamilyOutcome:
+        deferral = self._journal.deferral(self._family)
+        if deferral is not None and deferral[0] > self._clock.now():
+            return self._outcome(FamilyState.DEFERRED, reason=deferral[1], until=deferral[0])
+        moves = 0
+        for _ in range(MAX_STEPS):
+            decision = self._decide()
+            self._note_names()
+            if not decision.actions:
+                return self._finish(decision)
+            try:
+                ended = self._take(decision, decision.actions[0])
+            except (PreconditionFailed, OutcomeUnknown) as error:
+                moves += 1
+                logger.info("family %s: %s; reading it again", self._family, error)
+                if moves > MAX_MOVES:
+                    raise
+                self._refresh()
+                continue
+            if ended is not None:
+                return ended
+        return self._outcome(FamilyState.FAILED, reason=f"no rest after {MAX_STEPS} steps", remedy="run again")
+
+    def _decide(self) -> FamilyDecision:
+        environment = self._context.environment(self._snapshot, self._clock.now())
+        return decide(self._snapshot, environment, self._context.rules)
+
+    def _take(self, decision: FamilyDecision, action: Action) -> FamilyOutcome | None:
+        """Take one action; None means: look again."""
+        match action:
+            case FailLogs():
+                self._fail_logs(action)
+                self._advance(decision, action)
+            case SetParentQuantity():
+                self._set_parent(action)
+                self._refresh()
+            case SetProviderQuantity():
+                return self._provision(action)
+            case Acknowledge():
+                self._acknowledge(action)
+                self._advance(decision, action)
+        return None
+
+    def _advance(self, decision: FamilyDecision, action: Action) -> None:
+        """Carry a confirmed write into the snapshot: its rows are not written again, so no read is owed for them."""
+        environment = self._context.environment(self._snapshot, self._clock.now())
+        self._snapshot = simulate(self._snapshot, replace(decision, actions=(action,)), environment)
+
+    def _refresh(self) -> None:
+        """Read the family of the CRM again; the provider's last word is kept, it is asked again before any write."""
+        fresh = self._reread()
+        if fresh is None:
+            raise ProtocolError(
+                f"family {self._family} disappeared while it was worked on",
+                service="dataverse",
+                operation="read family",
+                hint="look at the parent subscription in Work 365",
+            )
+        self._snapshot = replace(fresh, provider=self._snapshot.provider)
+
+    # -- writes ---------------------------------------------------------------------------------------------------
+
+    def _fail_logs(self, action: FailLogs) -> None:
+        message = action.message[: self._context.message_length]
+        self._crm.update_logs(
+            [LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, message) for log in action.logs]
+        )
+        for log in action.logs:
+            self._effect("log.failed", f"{self._log_names.get(log.id, log.id)} → Failed: {message}", log_id=log.id)
+
+    def _set_parent(self, action: SetParentQuantity) -> None:
+        parent = self._snapshot.parent
+        assert parent is not None
+        self._crm.set_parent_quantity(parent, action.target, action.order_reference)
+        self._effect(
+            "parent.quantity",
+            f"parent {self._name}: {action.before} → {action.target} seats",
+            before=action.before,
+            after=action.target,
+            carries=list(action.carries),
+        )
+
+    def _acknowledge(self, action: Acknowledge) -> None:
+        now = self._clock.now()
+        logs = (*action.parent_logs, *action.child_logs)
+        self._crm.update_logs(
+            [LogUpdate(log.id, log.etag, ProvisioningStatus.PROVISIONED, "", provisioned_on=now) for log in logs]
+        )
+        for intent in self._journal.open_intents(self._family):
+            if intent.state is IntentState.UNKNOWN:
+                self._journal.mark(intent.id, IntentState.SETTLED, now, "the family was settled")
+        self._journal.clear_deferral(self._family)
+        names = ", ".join(self._log_names.get(log.id, log.id) for log in logs)
+        self._effect("logs.provisioned", f"Provisioned: {names}", logs=[log.id for log in logs])
+
+    def _provision(self, action: SetProviderQuantity) -> FamilyOutcome | None:
+        """Ask the provider again right before the write; write only if that changes nothing."""
+        fulfilment, tenant = fulfilment_of(self._snapshot, self._context.providers), tenant_of(self._snapshot)
+        assert fulfilment is not None and tenant is not None
+        fresh = read_one(fulfilment, tenant, action.subscription)
+        self._snapshot = replace(self._snapshot, provider=fresh)
+        again = self._decide()
+        confirmed = next((found for found in again.actions if isinstance(found, SetProviderQuantity)), None)
+        if confirmed is None or again.actions[0] is not confirmed:
+            return None
+        work = Provisioning(self._journal, self._clock, fulfilment, self._context.run_id, self._family)
+        match work.set_quantity(self._snapshot, confirmed):
+            case Confirmed(view, reason):
+                self._snapshot = replace(self._snapshot, provider=view)
+                self._effect(
+                    "provider.quantity",
+                    f"provider: {confirmed.before} → {confirmed.target} seats{reason}",
+                    before=confirmed.before,
+                    after=confirmed.target,
+                    subscription=confirmed.subscription,
+                )
+                return None
+            case RefusedByProvider(text):
+                return self._refused_by_provider(text)
+            case Deferred(until, reason):
+                self._journal.defer(self._family, until, reason)
+                return self._outcome(FamilyState.DEFERRED, reason=reason, until=until)
+            case StillUnknown(reason):
+                return self._outcome(
+                    FamilyState.UNKNOWN, reason=reason, remedy="the next run reads back what happened before it sends"
+                )
+
+    def _refused_by_provider(self, text: str) -> FamilyOutcome | None:
+        """The provider's final no belongs to the parent: its log fails with the provider's text (rule LS-033)."""
+        parent = self._snapshot.parent
+        assert parent is not None
+        awaiting = tuple(log for log in self._snapshot.logs_of(parent.id) if log.is_awaiting)
+        if not awaiting:
+            return self._outcome(FamilyState.FAILED, reason=text, rule="LS-033")
+        self._provider_said_no = text
+        logs = list(awaiting)
+        if self._context.policy.child_when_parent_fails == "failed":
+            decision = self._decide()
+            carried = {log.id for log in decision.books.carried or ()} if decision.books else set()
+            logs += [log for log in self._snapshot.logs if log.id in carried and log.is_awaiting]
+        action = FailLogs(tuple(logs), text, "LS-033")
+        self._fail_logs(action)
+        self._advance(self._decide(), action)
+        return None
+
+    # -- endings --------------------------------------------------------------------------------------------------
+
+    def _finish(self, decision: FamilyDecision) -> FamilyOutcome:
+        decisions = decision.decisions
+        refused = [found for found in decisions.values() if isinstance(found, Refuse)]
+        held = decision.stop if isinstance(decision.stop, Hold) else None
+        held = held or next((found for found in decisions.values() if isinstance(found, Hold)), None)
+        wait = next((found for found in decisions.values() if isinstance(found, Wait)), None)
+        refused_now = next((effect for effect in self._effects if effect.kind == "log.failed"), None)
+        if self._provider_said_no is not None:
+            return self._outcome(
+                FamilyState.FAILED,
+                decisions,
+                self._provider_said_no,
+                "mend the cause, then set the parent's log to Awaiting Provisioning",
+                "LS-033",
+            )
+        if held is not None:
+            state = FamilyState.DEFERRED if held.retryable else FamilyState.HELD
+            return self._outcome(state, decisions, held.reason, held.remedy, held.rule)
+        if refused or refused_now is not None:
+            reason = refused[0].reason if refused else refused_now.text if refused_now else ""
+            return self._outcome(FamilyState.REFUSED, decisions, reason)
+        if decision.awaits_person:
+            return self._outcome(
+                FamilyState.WAITING,
+                decisions,
+                "the parent is manual: a person provisions the seats",
+                "provision them, then set the parent's log to Provisioned",
+                "LS-032",
+            )
+        if wait is not None and not self._effects:
+            return self._outcome(FamilyState.WAITING, decisions, wait.reason, wait.remedy, wait.rule, wait.until)
+        return self._outcome(FamilyState.DONE if self._effects else FamilyState.NOTHING, decisions)
+
+    def _outcome(
+        self,
+        state: FamilyState,
+        decisions: Mapping[LogId, Decision] | None = None,
+        reason: str = "",
+        remedy: str = "",
+        rule: str = "",
+        until: datetime | None = None,
+    ) -> FamilyOutcome:
+        return FamilyOutcome(
+            self._family,
+            self._name,
+            state,
+            tuple(self._effects),
+            decisions or {},
+            dict(self._log_names),
+            reason,
+            remedy,
+            rule,
+            until,
+        )
+
+    def _effect(self, kind: str, text: str, **detail: object) -> None:
+        self._effects.append(Effect(kind, text, detail))
+        self._journal.append(
+            AuditEntry(self._clock.now(), self._context.run_id, kind, self._family, detail={"text": text, **detail})
+        )
+
+    def _note_names(self) -> None:
+        rows = [*((self._snapshot.parent,) if self._snapshot.parent else ()), *self._snapshot.children]
+        names = {row.id: row.name for row in rows}
+        for log in self._snapshot.logs:
+            if log.is_open and log.quantity is not None:
+                self._log_names.setdefault(log.id, f"{names.get(log.subscription_id, '?')} {log.quantity:+d}")
