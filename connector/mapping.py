@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -72,7 +71,7 @@ class CrmMapping(_Part):
     settings: SettingNames
     choices: dict[Word, dict[Word, Annotated[list[Label], Field(min_length=1)]]]
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of the content, the same for the same content however the file is laid out."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, separators=(",", ":"))

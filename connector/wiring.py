@@ -28,7 +28,14 @@ from connector.domain.model import SubscriptionId
 from connector.domain.rules.builtin import BUILTIN
 from connector.domain.rules.registry import Rule, RuleBook
 from connector.errors import ConfigError, ConnectorError
-from connector.http.auth import ClientCertificate, ClientSecret, Credential, ManagedIdentity, MsalTokenSource, TokenSource
+from connector.http.auth import (
+    ClientCertificate,
+    ClientSecret,
+    Credential,
+    ManagedIdentity,
+    MsalTokenSource,
+    TokenSource,
+)
 from connector.http.clock import ServiceClock
 from connector.http.counter import RequestCounter
 from connector.http.gate import RateGate
@@ -42,8 +49,8 @@ from connector.providers.plugin import RemoteService
 from connector.providers.registry import connect_plugins, load_plugins
 from connector.report.document import run_document
 from connector.settings import Config, SignInSection
-from connector.sync.ports import Clock, ProviderHandle, RunInfo
 from connector.sync.outcome import Explanation, Progress, RunResult
+from connector.sync.ports import Clock, ProviderHandle, RunInfo
 from connector.sync.run import Pass, RunOptions
 
 logger = logging.getLogger(__name__)
@@ -320,7 +327,16 @@ def explain(config: Config, subscription_id: str, *, clock: Clock | None = None)
             )
             options = RunOptions(dry_run=True, only=SubscriptionId(subscription_id.lower()))
             work = Pass(
-                "", "", crm, connection.providers(), journal, connection.clock(), config.policy, rule_book(), options, Progress()
+                "",
+                "",
+                crm,
+                connection.providers(),
+                journal,
+                connection.clock(),
+                config.policy,
+                rule_book(),
+                options,
+                Progress(),
             )
             return work.explain()
     finally:

@@ -91,12 +91,16 @@ def at_provider(quantity: int, *, reducible: int | None = None, **changes: Any) 
     return replace(view, **changes)
 
 
-def family(the_parent: Subscription | None, *children: Subscription, logs: tuple[LicenseChangeLog, ...] = (), **changes: Any) -> Snapshot:
+def family(
+    the_parent: Subscription | None, *children: Subscription, logs: tuple[LicenseChangeLog, ...] = (), **changes: Any
+) -> Snapshot:
     quantity = the_parent.quantity if the_parent is not None else 0
     made = Snapshot(the_parent, children, logs, at_provider(quantity or 0), (ACCOUNT,))
     return replace(made, **changes)
 
 
-def environment(policy: Policy | None = None, *, now: datetime = NOW, capabilities: Capabilities | None = AUTOMATIC, room: int = 24) -> Environment:
+def environment(
+    policy: Policy | None = None, *, now: datetime = NOW, capabilities: Capabilities | None = AUTOMATIC, room: int = 24
+) -> Environment:
     chosen = policy or Policy()
     return Environment(chosen, Calendar.of(chosen, None), now, capabilities, room)

@@ -73,7 +73,7 @@ def _told_to_people(context: Context, rehearsal: Rehearsal) -> int:
         sandbox.perform(step)
     _chapter(out, 2, "What happens in Work 365")
     for step in steps:
-        out.print(f"   {_told(step)}")
+        out.print(f"   {_told(step, rehearsal)}")
     rehearsal.run(RunStep(dry_run=True))
     _chapter(out, 3, "The plan (linksub plan): nothing is written yet")
     out.print(plan_view(rehearsal.results[-1].plan))
@@ -90,7 +90,9 @@ def _told_to_people(context: Context, rehearsal: Rehearsal) -> int:
     after = sandbox.writes()
     _chapter(out, 6, "A second run (linksub run)")
     out.print(run_view(rehearsal.results[-1]))
-    out.print(f"   writes at Partner Center: {after.provider - before.provider}, in Dataverse: {after.crm - before.crm}")
+    out.print(
+        f"   writes at Partner Center: {after.provider - before.provider}, in Dataverse: {after.crm - before.crm}"
+    )
     if context.verbosity > 0:
         out.print(requests_view(ran.requests))
     return _code(code, before == after)
@@ -111,13 +113,16 @@ def _chapter(out: Console, number: int, title: str) -> None:
     out.print(f"{number}. {title}", style="bold")
 
 
-def _told(step: Step) -> str:
+def _told(step: Step, rehearsal: Rehearsal) -> str:
+    """What a person did, with the names that people use."""
     change = step.change
     if change is None:
         return step.kind.replace("_", " ")
+    row = rehearsal.sandbox.store.get("work365_subscription", rehearsal.sandbox.world.id_of(change.subscription)) or {}
+    name = row.get("work365_subscription_subscriptionname", change.subscription)
     if change.quantity is not None:
-        return f"{change.subscription} goes to {change.quantity} seats"
-    return f"{change.subscription} changes by {change.by:+d} seats" if change.by is not None else str(change.subscription)
+        return f"{name} goes to {change.quantity} seats"
+    return f"{name} changes by {change.by:+d} seats" if change.by is not None else f"{name} changes"
 
 
 def _world(rehearsal: Rehearsal) -> Table:

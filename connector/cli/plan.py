@@ -33,6 +33,4 @@ def register(app: typer.Typer) -> None:
 
           linksub plan --detailed-exitcode || echo "something is due"
         """
-        return one_pass(
-            context_of(ctx), dry_run=True, only=only, detailed_exitcode=detailed_exitcode, command="plan"
-        )
+        return one_pass(context_of(ctx), dry_run=True, only=only, detailed_exitcode=detailed_exitcode, command="plan")

@@ -65,7 +65,15 @@ def _rehearse(context: Context, given: list[Path], *, builtin: bool) -> int:
     results = [_play(context, path) for path in files]
     passed = sum(1 for result in results if result["ok"])
     if context.as_json:
-        context.emit({"schema_version": 1, "command": "rehearse", "passed": passed, "failed": len(results) - passed, "scenarios": results})
+        context.emit(
+            {
+                "schema_version": 1,
+                "command": "rehearse",
+                "passed": passed,
+                "failed": len(results) - passed,
+                "scenarios": results,
+            }
+        )
     else:
         context.stdout.print(f"{passed} of {len(results)} scenarios went as expected")
     return 0 if passed == len(results) else 1
@@ -92,7 +100,9 @@ def _play(context: Context, path: Path) -> dict[str, object]:
     except ConnectorError as error:
         differences = [str(error)]
     if not context.as_json:
-        context.stdout.print(f"{'ok  ' if not differences else 'FAIL'} {strip_controls(name)} ({strip_controls(str(path))})")
+        context.stdout.print(
+            f"{'ok  ' if not differences else 'FAIL'} {strip_controls(name)} ({strip_controls(str(path))})"
+        )
         for text in differences:
             context.stdout.print(f"     {strip_controls(text)}")
     return {"file": str(path), "name": name, "ok": not differences, "differences": differences}

@@ -14,7 +14,9 @@ from connector.settings import parse_duration
 
 logger = logging.getLogger(__name__)
 
-_ENDS_IT = frozenset({ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.PERMISSION, ExitCode.CANNOT_JOURNAL, ExitCode.INTERNAL})
+_ENDS_IT = frozenset(
+    {ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.PERMISSION, ExitCode.CANNOT_JOURNAL, ExitCode.INTERNAL}
+)
 """Exit codes that the next pass would only repeat: a person has to do something first."""
 
 

@@ -42,7 +42,9 @@ def register(app: typer.Typer) -> None:
         """
         context = context_of(ctx)
         if detailed_exitcode and not dry_run:
-            raise UsageError("--detailed-exitcode goes with --dry-run", hint="linksub run --dry-run --detailed-exitcode")
+            raise UsageError(
+                "--detailed-exitcode goes with --dry-run", hint="linksub run --dry-run --detailed-exitcode"
+            )
         if every is None:
             return one_pass(context, dry_run=dry_run, only=only, detailed_exitcode=detailed_exitcode)
         from connector.cli.repeat import repeat

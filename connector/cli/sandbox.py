@@ -92,7 +92,9 @@ def _serve(context: Context, scenario_file: Path | None, write_config: Path | No
         endpoints = server.endpoints
         secret = write_secret(Path(directory), endpoints.client_secret)
         config_file = (write_config or Path(directory) / "config.yaml").absolute()
-        settings = settings_for(endpoints, secret, config_file.parent / ".linksub-sandbox") | {"policy": scenario.policy}
+        settings = settings_for(endpoints, secret, config_file.parent / ".linksub-sandbox") | {
+            "policy": scenario.policy
+        }
         _write(config_file, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         if context.as_json:
             sys.stdout.write(json.dumps(endpoints.to_json() | {"config": str(config_file)}) + "\n")

@@ -168,7 +168,10 @@ def _select(
                 other for other in candidates if other.subscription_id == log.subscription_id and other.id in objections
             )
             objections[log.id] = Wait(
-                BEHIND, "an earlier change of this subscription cannot go now", {"earlier": blocker.id}, blocked_by=blocker.id
+                BEHIND,
+                "an earlier change of this subscription cannot go now",
+                {"earlier": blocker.id},
+                blocked_by=blocker.id,
             )
     return _Selection(tuple(accepted), objections)
 
@@ -182,7 +185,9 @@ def _fit_marker(
     free = [log for log in candidates if log.id not in carried]
     for log in free[max(0, room - len(carried)) :]:
         taken.remove(log)
-        objections[log.id] = Wait(FULL_MARKER, "the parent's Order Reference names as many changes as fit; this one goes next")
+        objections[log.id] = Wait(
+            FULL_MARKER, "the parent's Order Reference names as many changes as fit; this one goes next"
+        )
     return taken, objections
 
 
@@ -235,7 +240,9 @@ def _retake(
         if log.id in objections and objections[log.id].rule in (FULL_MARKER, UNNETTED):
             continue
         if any(
-            other.subscription_id == log.subscription_id and position[other.id] < position[log.id] and other not in accepted
+            other.subscription_id == log.subscription_id
+            and position[other.id] < position[log.id]
+            and other not in accepted
             for other in candidates
         ):
             continue
@@ -275,7 +282,8 @@ def _stopped(
     told_late = books.told_late or ()
     late = {log.id for log in told_late}
     judged = {
-        log_id: stop if isinstance(found, Accept) and log_id not in late else found for log_id, found in decisions.items()
+        log_id: stop if isinstance(found, Accept) and log_id not in late else found
+        for log_id, found in decisions.items()
     }
     actions = list(_refusals(logs, judged))
     if isinstance(stop, Refuse):
@@ -284,7 +292,9 @@ def _stopped(
         if awaiting:
             actions.append(FailLogs(awaiting, f"{stop.reason} [{stop.rule}]", stop.rule))
         judged = {
-            log_id: Wait(stop.rule, f"the parent's log cannot be provisioned: {stop.reason}", stop.evidence, stop.remedy)
+            log_id: Wait(
+                stop.rule, f"the parent's log cannot be provisioned: {stop.reason}", stop.evidence, stop.remedy
+            )
             if found is stop
             else found
             for log_id, found in judged.items()
@@ -321,9 +331,7 @@ def _pushes(
             account = account_of(snapshot)
             assert not isinstance(account, str), "LS-013 refuses every log of a parent without an account"
             assert parent.provider is not None
-            actions.append(
-                SetProviderQuantity(parent.provider, view.tenant, view.id, view.quantity, goal, carries)
-            )
+            actions.append(SetProviderQuantity(parent.provider, view.tenant, view.id, view.quantity, goal, carries))
         if awaiting or raised or accepted or told_late:
             actions.append(Acknowledge(awaiting, _in_order((*told_late, *accepted), env), new_parent_log=raised))
         return actions

@@ -81,7 +81,9 @@ class FamilyDecision:
     @property
     def needs_attention(self) -> bool:
         """Whether a person has to do something: a refusal or a hold."""
-        return isinstance(self.stop, Hold | Refuse) or any(isinstance(found, Refuse | Hold) for found in self.decisions.values())
+        return isinstance(self.stop, Hold | Refuse) or any(
+            isinstance(found, Refuse | Hold) for found in self.decisions.values()
+        )
 
     @property
     def is_retryable(self) -> bool:

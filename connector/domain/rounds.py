@@ -20,7 +20,15 @@ from connector.domain.model import (
     ReducibleBatch,
     Snapshot,
 )
-from connector.domain.plan import Acknowledge, Action, FailLogs, FamilyDecision, FamilyPlan, SetParentQuantity, SetProviderQuantity
+from connector.domain.plan import (
+    Acknowledge,
+    Action,
+    FailLogs,
+    FamilyDecision,
+    FamilyPlan,
+    SetParentQuantity,
+    SetProviderQuantity,
+)
 from connector.domain.rules.registry import Environment, RuleBook
 
 MAX_ROUNDS = 64
@@ -94,7 +102,8 @@ def _set_status(snapshot: Snapshot, ids: set[LogId], status: ProvisioningStatus,
     return replace(
         snapshot,
         logs=tuple(
-            replace(log, status=status, message=message or log.message) if log.id in ids else log for log in snapshot.logs
+            replace(log, status=status, message=message or log.message) if log.id in ids else log
+            for log in snapshot.logs
         ),
     )
 

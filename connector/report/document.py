@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from connector.domain.plan import Acknowledge, Action, FailLogs, FamilyPlan, Plan, SetParentQuantity, SetProviderQuantity
+from connector.domain.plan import (
+    Acknowledge,
+    Action,
+    FailLogs,
+    FamilyPlan,
+    Plan,
+    SetParentQuantity,
+    SetProviderQuantity,
+)
 from connector.errors import ConnectorError, RemoteError
 from connector.report.wording import decision_document, instant
-from connector.sync.outcome import FamilyOutcome
-from connector.sync.outcome import RunResult
+from connector.sync.outcome import FamilyOutcome, RunResult
 
 SCHEMA_VERSION = 1
 

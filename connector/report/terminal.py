@@ -12,12 +12,11 @@ from rich.text import Text
 from connector.domain.decision import Accept, Decision, Hold, Refuse, Skip, Wait
 from connector.domain.model import LogId
 from connector.domain.plan import Acknowledge, FailLogs, FamilyPlan, Plan, SetParentQuantity, SetProviderQuantity
-from connector.report.wording import change, decision_word, money_effect
-from connector.sync.outcome import NEEDS_ATTENTION, TRY_LATER, FamilyOutcome, FamilyState
-from connector.sync.outcome import RunResult
+from connector.report.wording import change, counted, decision_word, money_effect
+from connector.sync.outcome import NEEDS_ATTENTION, TRY_LATER, FamilyOutcome, FamilyState, RunResult
 
 _STYLES = {"goes": "green", "refused": "red", "waits": "yellow", "held": "magenta", "not ours": "dim"}
-_CONTROLS = {code: None for code in (*range(0, 9), *range(11, 32), 127, *range(128, 160))}
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), 127, *range(128, 160)))
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -33,17 +32,16 @@ def plan_view(plan: Plan) -> RenderableType:
     changing = [family for family in plan.families if family.actions]
     if changing:
         parts.append(_plan_table(changing))
-    for family in plan.families:
-        parts.append(family_view(family))
+    parts.extend(family_view(family) for family in plan.families)
     parts.append(Text(_sums(plan), style="bold"))
     return Group(*parts)
 
 
 def _sums(plan: Plan) -> str:
-    families = sum(1 for family in plan.families if family.actions)
+    changing = sum(1 for family in plan.families if family.actions)
     return (
-        f"{families} of {len(plan.families)} families change: +{plan.seats_added} and -{plan.seats_removed} seats at"
-        f" providers, money per month: {money_effect(plan.money)}"
+        f"{counted(changing, 'family', 'families')} of {len(plan.families)} would change:"
+        f" +{plan.seats_added} and -{plan.seats_removed} seats at providers, money per month: {money_effect(plan.money)}"
     )
 
 
@@ -77,7 +75,7 @@ def family_view(family: FamilyPlan) -> RenderableType:
     lines += decision_lines(family.decisions, family.log_names)
     if not family.decisions and family.stop is not None:
         lines.append(_reason(decision_word(family.stop), "", family.stop))
-    lines += [Padding(Text(text, style="dim"), (0, 0, 0, 4)) for text in _action_lines(family)]
+    lines += [Padding(Text(text, style="dim"), (0, 0, 0, 4), expand=False) for text in _action_lines(family)]
     return Group(*lines)
 
 
@@ -92,8 +90,8 @@ def _action_lines(family: FamilyPlan) -> Iterable[str]:
                 yield f"{action.provider}: {action.before} → {action.target} seats"
             case Acknowledge():
                 whose = "the parent's log, then " if action.parent_logs or action.new_parent_log else ""
-                count = len(action.child_logs)
-                yield f"CRM: {whose}{count} child log{'s' if count != 1 else ''} → Provisioned, all or nothing"
+                children = counted(len(action.child_logs), "child log", "child logs")
+                yield f"CRM: {whose}{children} → Provisioned, all or nothing"
 
 
 def decision_lines(decisions: Mapping[LogId, Decision], names: Mapping[LogId, str]) -> list[RenderableType]:
@@ -106,9 +104,9 @@ def _reason(word: str, name: str, found: Decision) -> RenderableType:
     if isinstance(found, Accept):
         return head
     parts: list[RenderableType] = [head]
-    parts.append(Padding(plain(f"{found.reason} [{found.rule}]"), (0, 0, 0, 11)))
+    parts.append(Padding(plain(f"{found.reason} [{found.rule}]"), (0, 0, 0, 11), expand=False))
     if found.remedy and isinstance(found, Refuse | Hold | Wait) and not isinstance(found, Skip):
-        parts.append(Padding(plain(f"what to do: {found.remedy}", "cyan"), (0, 0, 0, 11)))
+        parts.append(Padding(plain(f"what to do: {found.remedy}", "cyan"), (0, 0, 0, 11), expand=False))
     return Group(*parts)
 
 
@@ -129,13 +127,13 @@ def outcome_view(outcome: FamilyOutcome) -> RenderableType:
     elif outcome.state in TRY_LATER or outcome.state is FamilyState.WAITING:
         style = "yellow"
     lines: list[RenderableType] = [Text.assemble(plain(outcome.name, "bold"), ": ", (outcome.state.value, style))]
-    lines += [Padding(plain(effect.text), (0, 0, 0, 4)) for effect in outcome.effects]
+    lines += [Padding(plain(effect.text), (0, 0, 0, 4), expand=False) for effect in outcome.effects]
     open_decisions = {key: found for key, found in outcome.decisions.items() if not isinstance(found, Accept)}
     if outcome.reason and not any(found.reason == outcome.reason for found in open_decisions.values()):
         rule = f" [{outcome.rule}]" if outcome.rule else ""
-        lines.append(Padding(plain(f"{outcome.reason}{rule}"), (0, 0, 0, 4)))
+        lines.append(Padding(plain(f"{outcome.reason}{rule}"), (0, 0, 0, 4), expand=False))
         if outcome.remedy:
-            lines.append(Padding(plain(f"what to do: {outcome.remedy}", "cyan"), (0, 0, 0, 4)))
+            lines.append(Padding(plain(f"what to do: {outcome.remedy}", "cyan"), (0, 0, 0, 4), expand=False))
     lines += decision_lines(open_decisions, outcome.log_names)
     return Group(*lines)
 
@@ -147,7 +145,10 @@ def _run_sums(result: RunResult) -> str:
     families = ", ".join(f"{count} {state}" for state, count in counts.items())
     writes = [effect for outcome in result.outcomes for effect in outcome.effects]
     bought = sum(1 for effect in writes if effect.kind == "provider.quantity")
-    return f"{len(result.outcomes)} families: {families}; {len(writes)} writes confirmed, {bought} at providers"
+    return (
+        f"{counted(len(result.outcomes), 'family', 'families')}: {families};"
+        f" {counted(len(writes), 'write', 'writes')} confirmed, {bought} at providers"
+    )
 
 
 def requests_view(requests: Mapping[str, Mapping[str, int]]) -> RenderableType:

@@ -8,7 +8,9 @@ from datetime import datetime
 from connector.domain.decision import Accept, Decision, Hold, Refuse, Skip, Wait
 from connector.domain.plan import MoneyEffect
 
-_NO_MINOR_UNITS = frozenset({"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"})
+_NO_MINOR_UNITS = frozenset(
+    {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
+)
 _THREE_MINOR_UNITS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
 
 
@@ -33,6 +35,11 @@ def change(before: int | None, after: int | None) -> str:
     if before is None:
         return "?" if after is None else f"? → {after}"
     return f"{before}" if after is None or before == after else f"{before} → {after}"
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """``1 family``, ``2 families``."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def decision_word(decision: Decision) -> str:

@@ -6,6 +6,7 @@ The grammar itself stands in :mod:`connector.sandbox.grammar`.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -82,6 +83,17 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+# A clock time such as 23:30 is a clock time, as in YAML 1.2, and not a number to the base of sixty.
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$") if tag == "tag:yaml.org,2002:int" else pattern)
+        for tag, pattern in resolvers
+        if tag != "tag:yaml.org,2002:float" or first in "-+0123456789."
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _readable(error: ValidationError, model: type[BaseModel], source: str) -> list[str]:

@@ -49,7 +49,9 @@ class Service(Protocol):
         """Answer one request. Thread-safe."""
 
 
-def json_response(status: int, payload: object, *headers: tuple[str, str], content_type: str = "application/json") -> Response:
+def json_response(
+    status: int, payload: object, *headers: tuple[str, str], content_type: str = "application/json"
+) -> Response:
     """A response with a JSON body in UTF-8."""
     body = json.dumps(payload, ensure_ascii=False).encode("utf-8")
     return Response(status, (("Content-Type", f"{content_type}; charset=utf-8"), *headers), body)

@@ -14,7 +14,6 @@ from typing import TypeVar
 
 from connector.domain.calendar import Calendar
 from connector.domain.model import (
-    LicenseChangeLog,
     NotAtProvider,
     NotReported,
     ProviderSubscription,
@@ -204,7 +203,9 @@ def _find(
     same_sku = [view for view in listed.values() if view.part_number and view.part_number == parent.part_number]
     if not same_sku:
         return NotAtProvider("the tenant has no subscription of this SKU")
-    ids = ", ".join(f"{view.id} ({view.status}, {view.quantity} seats)" for view in sorted(same_sku, key=lambda v: v.id))
+    ids = ", ".join(
+        f"{view.id} ({view.status}, {view.quantity} seats)" for view in sorted(same_sku, key=lambda v: v.id)
+    )
     return NotAtProvider(f"the tenant has {len(same_sku)} of this SKU, to choose from: {ids}")
 
 

@@ -98,7 +98,9 @@ class Crm(Protocol):
         changes; for the parents: bundle parents and the provider accounts of their customers.
         """
 
-    def load_children_of(self, candidates: Iterable[SubscriptionId]) -> Mapping[SubscriptionId, tuple[SubscriptionId, ...]]:
+    def load_children_of(
+        self, candidates: Iterable[SubscriptionId]
+    ) -> Mapping[SubscriptionId, tuple[SubscriptionId, ...]]:
         """Which of the candidates are linked parents, and whose: linked parent id → ids of what is linked to it."""
 
     def set_parent_quantity(self, parent: Subscription, quantity: int, order_reference: str) -> None:

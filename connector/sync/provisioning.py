@@ -85,7 +85,11 @@ class Provisioning:
             self._audit("provider.sending", intent, attempt=attempt)
             try:
                 found = self._fulfilment.set_quantity(
-                    action.tenant, action.subscription, expected=view, quantity=action.target, request_id=intent.request_id
+                    action.tenant,
+                    action.subscription,
+                    expected=view,
+                    quantity=action.target,
+                    request_id=intent.request_id,
                 )
                 return self._confirm(intent, found, action)
             except Rejected as error:

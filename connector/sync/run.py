@@ -90,7 +90,9 @@ class Pass:
         families = snapshots(self.crm.load_families(selection.parents, selection.singles), selection)
         found: list[Explanation] = []
         for retried in self._read_providers([as_if_retried(family) for family in families], context):
-            family = replace(next(one for one in families if subject_of(one) == subject_of(retried)), provider=retried.provider)
+            family = replace(
+                next(one for one in families if subject_of(one) == subject_of(retried)), provider=retried.provider
+            )
             env = context.environment(family, self.clock.now())
             found.append(Explanation(family, decide(family, env, self.rules), decide(retried, env, self.rules)))
         return tuple(found)
@@ -150,16 +152,14 @@ class Pass:
         """Each family is serial in itself; families run beside one another up to a bound."""
 
         def work(family: Snapshot) -> FamilyOutcome:
-            unit = UnitOfWork(
-                context, self.crm, self.journal, self.clock, lambda: self._reread(family), family
-            )
+            unit = UnitOfWork(context, self.crm, self.journal, self.clock, lambda: self._reread(family), family)
             outcome = unit.run()
             self.progress.family_done(outcome)
             return outcome
 
         if self.options.parallel <= 1 or len(families) <= 1:
-            for family in families:
-                outcomes.append(work(family))
+            # One by one, so that what was done before an error is kept.
+            outcomes.extend(map(work, families))
             return
         _run_parallel(work, families, self.options.parallel, outcomes)
 
@@ -188,7 +188,10 @@ def make_plan(families: Sequence[Snapshot], context: RunContext, now: datetime) 
 
 
 def _run_parallel(
-    work: Callable[[Snapshot], FamilyOutcome], families: Sequence[Snapshot], parallel: int, outcomes: list[FamilyOutcome]
+    work: Callable[[Snapshot], FamilyOutcome],
+    families: Sequence[Snapshot],
+    parallel: int,
+    outcomes: list[FamilyOutcome],
 ) -> None:
     """Run the families on threads. What ends the run lets the families in hand finish and starts no other."""
     with ThreadPoolExecutor(max_workers=min(parallel, len(families)), thread_name_prefix="family") as pool:

@@ -169,9 +169,7 @@ class UnitOfWork:
 
     def _fail_logs(self, action: FailLogs) -> None:
         message = action.message[: self._context.message_length]
-        self._crm.update_logs(
-            [LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, message) for log in action.logs]
-        )
+        self._crm.update_logs([LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, message) for log in action.logs])
         for log in action.logs:
             self._effect("log.failed", f"{self._log_names.get(log.id, log.id)} → Failed: {message}", log_id=log.id)
 

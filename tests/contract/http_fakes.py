@@ -181,11 +181,15 @@ class FakeDataverse:
         if name == "WhoAmI":
             return 200, {"x-ms-dop-hint": "60"}, json.dumps({"UserId": "u", "OrganizationId": "o"})
         table = name.removesuffix("set")
-        found = [self._shown(row, table, options) for row in self.rows[table] if self._matches(row, options.get("$filter"))]
+        found = [
+            self._shown(row, table, options) for row in self.rows[table] if self._matches(row, options.get("$filter"))
+        ]
         start = int(options.get("$skiptoken", "0"))
         answer: dict[str, Any] = {"value": found[start : start + self.page_size]}
         if start + self.page_size < len(found):
-            answer["@odata.nextLink"] = f"{ORG}{parts.path}?{parts.query.split('&$skiptoken')[0]}&$skiptoken={start + self.page_size}"
+            answer["@odata.nextLink"] = (
+                f"{ORG}{parts.path}?{parts.query.split('&$skiptoken')[0]}&$skiptoken={start + self.page_size}"
+            )
         return 200, {"Content-Type": "application/json"}, json.dumps(answer)
 
     def _patch(self, name: str, etag: str | None, values: dict[str, Any]) -> Reply:
@@ -208,9 +212,7 @@ class FakeDataverse:
             expanded = re.fullmatch(r"([A-Z0-9_]+)\(\$select=([^;()]*)\)", options["$expand"])
             assert expanded is not None, options["$expand"]
             target = row[f"_{expanded[1].lower()}_value"]
-            inner = [
-                other for rows in self.rows.values() for other in rows if target in list(other.values())[1:2]
-            ]
+            inner = [other for rows in self.rows.values() for other in rows if target in list(other.values())[1:2]]
             shown[expanded[1]] = {n: inner[0][n] for n in ("@odata.etag", *expanded[2].split(","))} if inner else None
         return shown
 
@@ -241,7 +243,11 @@ class FakeDataverse:
         if not what:
             answer = {"EntitySetName": f"{match[1]}set", "PrimaryIdAttribute": f"{match[1]}id"}
         elif what == "Attributes":
-            answer = {"value": [{"LogicalName": c, "AttributeType": self._kind(m), "AttributeOf": None} for c, m in columns.items()]}
+            answer = {
+                "value": [
+                    {"LogicalName": c, "AttributeType": self._kind(m), "AttributeOf": None} for c, m in columns.items()
+                ]
+            }
         elif what == "ManyToOneRelationships":
             answer = {
                 "value": [
@@ -256,7 +262,9 @@ class FakeDataverse:
             }
         elif what.endswith(("StringAttributeMetadata", "MemoAttributeMetadata")):
             kind = "Memo" if "Memo" in what else "String"
-            answer = {"value": [{"LogicalName": c, "MaxLength": 40} for c, m in columns.items() if self._kind(m) == kind]}
+            answer = {
+                "value": [{"LogicalName": c, "MaxLength": 40} for c, m in columns.items() if self._kind(m) == kind]
+            }
         else:
             kind = what.split(".")[-1].removesuffix("AttributeMetadata")
             answer = {"value": [self._options(c, m) for c, m in columns.items() if self._kind(m) == kind]}

@@ -43,7 +43,9 @@ def untrusted() -> requests.exceptions.SSLError:
 
 
 def reset() -> requests.ConnectionError:
-    return requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", ConnectionResetError(104, "reset")))
+    return requests.ConnectionError(
+        urllib3.exceptions.ProtocolError("Connection aborted.", ConnectionResetError(104, "reset"))
+    )
 
 
 @pytest.fixture
@@ -76,7 +78,13 @@ def test_a_read_is_repeated_until_it_succeeds(clock: FakeClock, status: int) -> 
 @responses.activate
 @pytest.mark.parametrize(
     "failure",
-    [requests.ReadTimeout(), requests.ConnectTimeout(), reset(), no_connection(), requests.exceptions.ChunkedEncodingError()],
+    [
+        requests.ReadTimeout(),
+        requests.ConnectTimeout(),
+        reset(),
+        no_connection(),
+        requests.exceptions.ChunkedEncodingError(),
+    ],
 )
 def test_a_read_that_breaks_is_repeated_and_then_transient(clock: FakeClock, failure: Exception) -> None:
     responses.get(URL, body=failure)
@@ -101,12 +109,19 @@ def test_a_read_that_breaks_is_repeated_and_then_transient(clock: FakeClock, fai
         (418, ProtocolError),
     ],
 )
-def test_a_final_answer_to_a_read_is_not_asked_for_again(clock: FakeClock, status: int, error: type[RemoteError]) -> None:
+def test_a_final_answer_to_a_read_is_not_asked_for_again(
+    clock: FakeClock, status: int, error: type[RemoteError]
+) -> None:
     responses.get(URL, status=status, json={"error": {"code": "0x1", "message": "no"}}, headers={"REQ_ID": "r-9"})
     with pytest.raises(error) as caught:
         make_transport(clock).read("GET", "accounts", operation="list")
     assert len(responses.calls) == 1
-    assert (caught.value.status, caught.value.code, caught.value.text, caught.value.request_id) == (status, "0x1", "no", "r-9")
+    assert (caught.value.status, caught.value.code, caught.value.text, caught.value.request_id) == (
+        status,
+        "0x1",
+        "no",
+        "r-9",
+    )
 
 
 @responses.activate
@@ -139,7 +154,8 @@ def test_a_write_is_sent_once_and_its_answer_given_its_meaning(
 
 @responses.activate
 @pytest.mark.parametrize(
-    "failure", [requests.ReadTimeout(), reset(), requests.exceptions.ChunkedEncodingError(), requests.exceptions.SSLError("eof")]
+    "failure",
+    [requests.ReadTimeout(), reset(), requests.exceptions.ChunkedEncodingError(), requests.exceptions.SSLError("eof")],
 )
 def test_a_write_whose_answer_was_lost_is_unknown_and_never_sent_again(clock: FakeClock, failure: Exception) -> None:
     responses.patch(URL, body=failure)

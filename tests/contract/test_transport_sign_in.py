@@ -12,7 +12,14 @@ import responses
 from pydantic import SecretStr
 
 from connector.errors import AuthError, ConfigError, ProtocolError, Transient
-from connector.http.auth import BearerAuth, ClientCertificate, ClientSecret, Credential, ManagedIdentity, MsalTokenSource
+from connector.http.auth import (
+    BearerAuth,
+    ClientCertificate,
+    ClientSecret,
+    Credential,
+    ManagedIdentity,
+    MsalTokenSource,
+)
 from connector.http.counter import RequestCounter
 from connector.http.origin import Origin
 from connector.http.session import make_session
@@ -85,7 +92,13 @@ def test_a_refused_token_is_dropped_and_asked_for_afresh(mock: responses.Request
 
 @pytest.mark.parametrize(
     ("code", "hint"),
-    [(7000215, "secret is wrong"), (7000222, "expired"), (700016, "application id"), (90002, "tenant"), (1, "Check tenant")],
+    [
+        (7000215, "secret is wrong"),
+        (7000222, "expired"),
+        (700016, "application id"),
+        (90002, "tenant"),
+        (1, "Check tenant"),
+    ],
 )
 def test_a_refused_sign_in_says_what_to_do_and_never_the_secret(
     mock: responses.RequestsMock, code: int, hint: str
@@ -181,7 +194,10 @@ def test_a_managed_identity_asks_the_machine_for_the_resource(monkeypatch: pytes
             json={"access_token": "machine", "expires_in": "86399", "resource": ORG, "token_type": "Bearer"},
         )
         counter = RequestCounter()
-        assert source(FakeClock(), ManagedIdentity("33333333-3333-4333-8333-333333333333"), counter=counter).token() == "machine"
+        assert (
+            source(FakeClock(), ManagedIdentity("33333333-3333-4333-8333-333333333333"), counter=counter).token()
+            == "machine"
+        )
         assert "resource=https%3A%2F%2Fcontoso.crm.dynamics.com&" in f"{active.calls[0].request.url}&"
         assert "client_id=33333333" in str(active.calls[0].request.url)
         assert counter.total("sign_in") == 1

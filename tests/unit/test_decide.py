@@ -79,7 +79,9 @@ def test_a_parent_that_was_raised_before_a_crash_is_not_raised_again():
     pending = log("new_york", 10)
     reference = marker.encode([pending])
     own = log("parent", 10, name="own", order_reference=reference)
-    found = plan(family(parent(60, order_reference=reference), *kids(new_york=35), logs=(pending, own), provider=at_provider(50)))
+    found = plan(
+        family(parent(60, order_reference=reference), *kids(new_york=35), logs=(pending, own), provider=at_provider(50))
+    )
     assert figures(found) == [("provider", 50, 60), ("acknowledge", ("new_york+10",))]
 
 
@@ -88,7 +90,10 @@ def test_the_marker_explains_what_was_carried_even_if_an_earlier_change_arrived_
     reference = marker.encode([carried])
     own = log("parent", 10, name="own", order_reference=reference)
     snapshot = family(
-        parent(60, order_reference=reference), *kids(new_york=35, memphis=18), logs=(carried, newcomer, own), provider=at_provider(50)
+        parent(60, order_reference=reference),
+        *kids(new_york=35, memphis=18),
+        logs=(carried, newcomer, own),
+        provider=at_provider(50),
     )
     assert figures(plan(snapshot))[:2] == [("parent", 60, 63), ("provider", 50, 63)]
     without = replace(snapshot, parent=parent(60), logs=(carried, newcomer, replace(own, order_reference=None)))
@@ -98,7 +103,14 @@ def test_the_marker_explains_what_was_carried_even_if_an_earlier_change_arrived_
 def test_a_stale_marker_of_a_settled_change_explains_nothing():
     old = marker.encode([log("new_york", 7, name="settled-long-ago")])
     own = log("parent", 5, name="own", order_reference=old)
-    found = plan(family(parent(55, order_reference=old), *kids(new_york=35), logs=(log("new_york", 10), own), provider=at_provider(50)))
+    found = plan(
+        family(
+            parent(55, order_reference=old),
+            *kids(new_york=35),
+            logs=(log("new_york", 10), own),
+            provider=at_provider(50),
+        )
+    )
     assert found.stop.rule == "LS-049"
     assert not found.actions
 
@@ -111,7 +123,9 @@ def test_the_provider_on_the_way_between_two_parent_logs_is_brought_to_the_targe
         log("parent", 10, name="own-1", minutes_ago=3, order_reference=marker.encode([first])),
         log("parent", 5, name="own-2", minutes_ago=2, order_reference=marker.encode([first, second])),
     )
-    snapshot = family(parent(65, order_reference=marker.encode([first, second])), *kids(new_york=35, memphis=20), logs=logs)
+    snapshot = family(
+        parent(65, order_reference=marker.encode([first, second])), *kids(new_york=35, memphis=20), logs=logs
+    )
     found = plan(replace(snapshot, provider=at_provider(60)))
     assert figures(found) == [("provider", 60, 65), ("acknowledge", ("new_york+10", "memphis+5"))]
 
@@ -160,7 +174,9 @@ def test_a_failed_log_of_the_parent_blocks_every_child():
 
 
 def test_a_manual_parent_is_raised_and_its_children_wait_for_a_person():
-    snapshot = family(parent(50, provider="manual"), *kids(new_york=35), logs=(log("new_york", 10),), provider=NotReported())
+    snapshot = family(
+        parent(50, provider="manual"), *kids(new_york=35), logs=(log("new_york", 10),), provider=NotReported()
+    )
     found = plan(snapshot, capabilities=MANUAL)
     assert figures(found) == [("parent", 50, 60)]
     assert found.rounds[0].awaits_person
@@ -171,7 +187,10 @@ def test_a_manual_parent_that_a_person_provisioned_lets_its_children_follow():
     reference = marker.encode([pending])
     own = log("parent", 10, name="own", status=PROVISIONED, order_reference=reference)
     snapshot = family(
-        parent(60, provider="manual", order_reference=reference), *kids(new_york=35), logs=(pending, own), provider=NotReported()
+        parent(60, provider="manual", order_reference=reference),
+        *kids(new_york=35),
+        logs=(pending, own),
+        provider=NotReported(),
     )
     assert figures(plan(snapshot, capabilities=MANUAL)) == [("acknowledge", ("new_york+10",))]
 
@@ -180,7 +199,9 @@ def test_a_parent_log_set_to_not_applicable_by_a_person_does_not_provision_the_c
     pending = log("new_york", 10)
     reference = marker.encode([pending])
     own = log("parent", 10, name="own", status=NOT_APPLICABLE, order_reference=reference)
-    snapshot = family(parent(60, order_reference=reference), *kids(new_york=35), logs=(pending, own), provider=at_provider(60))
+    snapshot = family(
+        parent(60, order_reference=reference), *kids(new_york=35), logs=(pending, own), provider=at_provider(60)
+    )
     found = plan(snapshot)
     assert (found.stop.rule, found.actions) == ("LS-035", ())
 
@@ -196,7 +217,10 @@ def test_a_push_by_work_365_itself_is_harmless():
 def test_a_raised_parent_whose_log_the_crm_has_not_made_yet_is_waited_for():
     pending = log("new_york", 10)
     snapshot = family(
-        parent(60, provider="manual", order_reference=marker.encode([pending])), *kids(new_york=35), logs=(pending,), provider=NotReported()
+        parent(60, provider="manual", order_reference=marker.encode([pending])),
+        *kids(new_york=35),
+        logs=(pending,),
+        provider=NotReported(),
     )
     found = plan(snapshot, capabilities=MANUAL)
     assert (found.stop.rule, found.actions) == ("LS-058", ())
@@ -222,19 +246,25 @@ def test_a_decrease_waits_for_the_renewal_if_the_policy_says_so():
 
 
 def test_seats_inside_the_window_are_given_back():
-    snapshot = family(parent(50), *kids(new_york=21), logs=(log("new_york", -4),), provider=at_provider(50, reducible=10))
+    snapshot = family(
+        parent(50), *kids(new_york=21), logs=(log("new_york", -4),), provider=at_provider(50, reducible=10)
+    )
     assert ("provider", 50, 46) in figures(plan(snapshot))
 
 
 def test_a_batch_whose_time_has_passed_is_not_reducible_any_more():
-    snapshot = family(parent(50), *kids(new_york=21), logs=(log("new_york", -4),), provider=at_provider(50, reducible=10))
+    snapshot = family(
+        parent(50), *kids(new_york=21), logs=(log("new_york", -4),), provider=at_provider(50, reducible=10)
+    )
     late = NOW + timedelta(days=4)
     found = plan(snapshot, now=late)
     assert isinstance(found.decisions[LogId("new_york-4")], Refuse)
 
 
 def test_decreases_can_be_kept_for_a_person_by_policy():
-    snapshot = family(parent(50), *kids(new_york=21), logs=(log("new_york", -4),), provider=at_provider(50, reducible=10))
+    snapshot = family(
+        parent(50), *kids(new_york=21), logs=(log("new_york", -4),), provider=at_provider(50, reducible=10)
+    )
     found = plan(snapshot, Policy(decreases="hold"))
     assert isinstance(found.decisions[LogId("new_york-4")], Hold)
     assert not found.actions
@@ -283,7 +313,9 @@ def test_a_deactivated_child_counts_as_nothing_and_gives_its_seats_back():
     ],
 )
 def test_a_child_that_is_not_sound_is_refused_before_anything_is_written(child, rule):
-    snapshot = family(None if child.linked_parent is None else parent(15), replace(child, quantity=25), logs=(log("new_york", 10),))
+    snapshot = family(
+        None if child.linked_parent is None else parent(15), replace(child, quantity=25), logs=(log("new_york", 10),)
+    )
     found = plan(snapshot).decisions[LogId("new_york+10")]
     assert (found.rule or None) == rule if rule else isinstance(found, Accept)
 
@@ -331,7 +363,11 @@ def test_rows_that_make_no_sense_hold_their_family_and_write_nothing():
 
 
 def test_do_nothing_and_price_only_changes_are_none_of_our_business():
-    children = (subscription("atlanta", 10, provider="do_nothing"), subscription("new_york", 35), subscription("memphis", 15))
+    children = (
+        subscription("atlanta", 10, provider="do_nothing"),
+        subscription("new_york", 35),
+        subscription("memphis", 15),
+    )
     logs = (log("atlanta", 3), log("memphis", 0), log("new_york", 10))
     found = plan(family(parent(40), *children, logs=logs))
     assert isinstance(found.decisions[LogId("atlanta+3")], Skip)

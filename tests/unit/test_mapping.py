@@ -72,19 +72,31 @@ def test_all_problems_come_at_once_with_file_line_and_fix(tmp_path: Path) -> Non
     ("old", "new", "expected"),
     [
         ("name: work365\n", "name: work365\nflavour: mild\n", "flavour: is not a key of a mapping"),
-        ("      name: { column: name, evidence: public }", "      name: { column: name, evidnce: public }", "did you mean 'evidence'"),
+        (
+            "      name: { column: name, evidence: public }",
+            "      name: { column: name, evidnce: public }",
+            "did you mean 'evidence'",
+        ),
         ("schema_version: 1", "schema_version: 2", "schema_version"),
         ("name: work365\n", "name: work365\nname: again\n", "is given twice"),
         ("[Awaiting Provisioning, Awaiting]", "[]", "choices.provisioning_status.awaiting"),
         ("[Provisioned, Completed]", "[Provisioned, awaiting]", "claims the label 'awaiting' of 'awaiting'"),
         ("column: work365_subscription_quantity,", "column: Quantity!,", "tables.subscription.columns.quantity.column"),
-        ("choice: provisioning_status }", "}", "has another choice than linksub expects - write choice: provisioning_status"),
+        (
+            "choice: provisioning_status }",
+            "}",
+            "has another choice than linksub expects - write choice: provisioning_status",
+        ),
         (
             "quantity: { column: work365_subscription_quantity, evidence: assumed }",
             "quantity: { column: work365_subscription_quantity, evidence: assumed, optional: true }",
             "cannot be optional",
         ),
-        ("column: work365_subscription_partnumber,", "column: work365_subscription_quantity,", "names the same column as 'quantity'"),
+        (
+            "column: work365_subscription_partnumber,",
+            "column: work365_subscription_quantity,",
+            "names the same column as 'quantity'",
+        ),
     ],
 )
 def test_each_kind_of_mistake_is_named(tmp_path: Path, old: str, new: str, expected: str) -> None:
@@ -109,7 +121,9 @@ def test_a_file_that_is_a_list_or_empty_is_a_mapping_error(tmp_path: Path) -> No
         assert problems_of(path)
 
 
-def test_an_installed_package_reads_the_mappings_that_it_carries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_package_reads_the_mappings_that_it_carries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert files("connector")
     carried = tmp_path / "_mappings"
     carried.mkdir()

@@ -55,7 +55,10 @@ def test_an_address_outside_the_origin_is_refused(origin: Origin, hostile: str) 
     [
         ("accounts?$select=name", f"{BASE}/accounts?$select=name"),
         ("/api/data/v9.2/accounts", f"{BASE}/accounts"),
-        (f"{BASE}/accounts?$skiptoken=%3Ccookie%20pagenumber=%222%22", f"{BASE}/accounts?$skiptoken=%3Ccookie%20pagenumber=%222%22"),
+        (
+            f"{BASE}/accounts?$skiptoken=%3Ccookie%20pagenumber=%222%22",
+            f"{BASE}/accounts?$skiptoken=%3Ccookie%20pagenumber=%222%22",
+        ),
         (
             "https://CONTOSO.crm.dynamics.com:443/api/data/v9.2/accounts?x=%2f..%2f",
             "https://CONTOSO.crm.dynamics.com:443/api/data/v9.2/accounts?x=%2f..%2f",

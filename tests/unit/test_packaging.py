@@ -18,7 +18,9 @@ def test_every_package_is_declared():
 
 
 def test_every_data_file_is_carried():
-    carried = {path for pattern in declared()["package-data"]["connector"] for path in (ROOT / "connector").glob(pattern)}
+    carried = {
+        path for pattern in declared()["package-data"]["connector"] for path in (ROOT / "connector").glob(pattern)
+    }
     there = {
         path
         for path in (ROOT / "connector").rglob("*")

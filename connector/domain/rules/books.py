@@ -29,7 +29,10 @@ def _senseless_rows(ctx: Context) -> Objection | None:
     snapshot = ctx.snapshot
     parent = snapshot.parent
     # A subscription that is linked to itself is parent and child at once: one row, which LS-012 refuses.
-    rows = [*((parent,) if parent else ()), *(row for row in snapshot.children if parent is None or row.id != parent.id)]
+    rows = [
+        *((parent,) if parent else ()),
+        *(row for row in snapshot.children if parent is None or row.id != parent.id),
+    ]
     reasons = [f"subscription {row.name!r} ({row.id}): {problem}" for row in rows for problem in row.problems]
     reasons += [f"subscription {row.name!r} ({row.id}): quantity is empty" for row in rows if row.quantity is None]
     reasons += [

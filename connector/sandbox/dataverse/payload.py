@@ -15,7 +15,7 @@ from uuid import UUID
 from connector.sandbox.dataverse.call import Call
 from connector.sandbox.dataverse.context import Context, Key
 from connector.sandbox.dataverse.errors import PAYLOAD_ERROR, ODataError, bad_payload, not_emulated
-from connector.sandbox.schema import NUMBER_TYPES, TEXT_TYPES, Column, Table
+from connector.sandbox.schema import CHOICE_TYPES, NUMBER_TYPES, TEXT_TYPES, Column, Table
 
 _BIND = "@odata.bind"
 _OFFSET = re.compile(r"(Z|[+-]\d{2}:\d{2})$", re.IGNORECASE)
@@ -107,7 +107,7 @@ def kept(column: Column, value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if column.type in ("Money", "Decimal", "Double"):
             return value
-        if isinstance(value, int) and (column.type in NUMBER_TYPES or column.options):
+        if isinstance(value, int) and column.type in NUMBER_TYPES | CHOICE_TYPES:
             return value
     raise _mismatch(column, value, "Edm.String" if column.type in TEXT_TYPES else column.type)
 
