@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from connector.domain import marker
-from connector.domain.decision import Accept, Decision, Objection, Refuse, Wait
+from connector.domain.decision import Accept, Decision, Hold, Objection, Refuse, Wait
 from connector.domain.model import (
     LicenseChangeLog,
     LogId,
@@ -19,7 +19,15 @@ from connector.domain.model import (
     Subscription,
     SubscriptionId,
 )
-from connector.domain.plan import Acknowledge, Action, FailLogs, FamilyDecision, SetParentQuantity, SetProviderQuantity
+from connector.domain.plan import (
+    Acknowledge,
+    Action,
+    FailLogs,
+    FamilyDecision,
+    ScheduleAtRenewal,
+    SetParentQuantity,
+    SetProviderQuantity,
+)
 from connector.domain.rules.accounts import account_of
 from connector.domain.rules.registry import ChangeObjection, Context, Environment, RuleBook, Scope, Stage
 from connector.domain.seats import SeatAccount, balance, moves_seats, order_key
@@ -27,6 +35,7 @@ from connector.domain.seats import SeatAccount, balance, moves_seats, order_key
 FULL_MARKER = "LS-061"
 UNNETTED = "LS-027"
 BEHIND = "LS-004"
+RENEWAL_TAKEN = "LS-062"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,14 @@ def decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecis
     if selection.stop is not None:
         return _stopped(snapshot, env, family, logs, decisions, books, selection.stop)
     goal = books.parent_settled + _sum(selection.accepted)
-    actions = [*_refusals(logs, decisions), *_pushes(snapshot, env, books, selection.accepted, goal, told_late)]
+    promised = [log for log in candidates if _is_for_renewal(decisions.get(log.id), env)]
+    schedule, clash = _at_renewal(snapshot, promised, goal)
+    if clash is not None:
+        decisions |= {log.id: clash for log in promised}
+    actions = [
+        *_refusals(logs, decisions),
+        *_pushes(snapshot, env, books, selection.accepted, goal, told_late, schedule),
+    ]
     return FamilyDecision(
         family,
         decisions,
@@ -159,7 +175,9 @@ def _select(
         if victim is None:
             return _Selection((), objections, found.objection)
         objections[victim.id] = found.objection
-        accepted = [log for log in accepted if log is not victim and not _follows(log, victim, accepted)]
+        accepted = [
+            log for log in accepted if log is not victim and (log.id in carried or not _follows(log, victim, accepted))
+        ]
     dropped = [log for log in candidates if log not in accepted and log.id not in objections]
     _retake(context, env, rules, candidates, accepted, objections)
     for log in dropped:
@@ -199,24 +217,26 @@ def _increases_first(
         return candidates
     taken: list[LicenseChangeLog] = []
     waiting: set[SubscriptionId] = set()
+    held_back: dict[LogId, Objection] = {}
     for log in candidates:
         if log.id not in carried and ((log.quantity or 0) < 0 or log.subscription_id in waiting):
             waiting.add(log.subscription_id)
-            objections[log.id] = Wait(UNNETTED, "netting is off: increases go first, decreases after them")
+            held_back[log.id] = Wait(UNNETTED, "netting is off: increases go first, decreases after them")
         else:
             taken.append(log)
-    return taken if taken else candidates
+    if not taken:  # every increase stands behind a decrease of its own child: all go together
+        return candidates
+    objections.update(held_back)
+    return taken
 
 
 def _latest_offender(
     accepted: Sequence[LicenseChangeLog], found: ChangeObjection, carried: frozenset[LogId]
 ) -> LicenseChangeLog | None:
-    """The latest accepted log of the offending sign; None if there is none to drop, or it is carried already."""
-    if found.sign == 0:
-        return None
+    """The latest accepted log of the offending sign that is not carried already; None if there is none to drop."""
     for log in reversed(accepted):
-        if (log.quantity or 0) * found.sign > 0:
-            return None if log.id in carried else log
+        if (log.quantity or 0) * found.sign > 0 and log.id not in carried:
+            return log
     return None
 
 
@@ -315,6 +335,7 @@ def _pushes(
     accepted: tuple[LicenseChangeLog, ...],
     goal: int,
     told_late: tuple[LicenseChangeLog, ...],
+    schedule: Action | None,
 ) -> list[Action]:
     """Parent, provider, acknowledgement: what brings the family to its goal."""
     parent = snapshot.parent
@@ -332,6 +353,8 @@ def _pushes(
             assert not isinstance(account, str), "LS-013 refuses every log of a parent without an account"
             assert parent.provider is not None
             actions.append(SetProviderQuantity(parent.provider, view.tenant, view.id, view.quantity, goal, carries))
+        if schedule is not None:
+            actions.append(schedule)
         if awaiting or raised or accepted or told_late:
             actions.append(Acknowledge(awaiting, _in_order((*told_late, *accepted), env), new_parent_log=raised))
         return actions
@@ -342,6 +365,39 @@ def _pushes(
     elif accepted or told_late:
         actions.append(Acknowledge((), _in_order((*told_late, *accepted), env)))
     return actions
+
+
+def _is_for_renewal(decision: Decision | None, env: Environment) -> bool:
+    return isinstance(decision, Wait) and decision.rule == "LS-017" and env.policy.refused_decrease == "schedule"
+
+
+def _at_renewal(
+    snapshot: Snapshot, promised: Sequence[LicenseChangeLog], goal: int
+) -> tuple[ScheduleAtRenewal | None, Hold | None]:
+    """The change to schedule for decreases that wait for the renewal, or why it cannot be: somebody else's stands there.
+
+    What is scheduled moves with the seats that go now, so it is compared as it will be then. It is ours if it equals the
+    goal less some first of the promised decreases.
+    """
+    view, parent = snapshot.provider, snapshot.parent
+    if not promised or not isinstance(view, ProviderSubscription) or parent is None or parent.provider is None:
+        return None, None
+    wanted, ours = goal, {goal}
+    for log in promised:
+        wanted += log.quantity or 0
+        ours.add(wanted)
+    there = None if view.scheduled_quantity is None else view.scheduled_quantity + goal - view.quantity
+    if there == wanted:
+        return None, None
+    if view.has_scheduled_change and there not in ours:
+        return None, Hold(
+            RENEWAL_TAKEN,
+            f"the provider already holds another change for the renewal ({view.scheduled_quantity} seats)",
+            {"scheduled_quantity": view.scheduled_quantity, "wanted": wanted},
+            "settle the scheduled change in Partner Center; this decrease then goes by itself",
+        )
+    ids = tuple(log.id for log in promised)
+    return ScheduleAtRenewal(parent.provider, view.tenant, view.id, view.scheduled_quantity, wanted, ids), None
 
 
 def _in_order(logs: Iterable[LicenseChangeLog], env: Environment) -> tuple[LicenseChangeLog, ...]:

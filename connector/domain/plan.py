@@ -48,6 +48,18 @@ class SetProviderQuantity:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleAtRenewal:
+    """Let the renewal bring the provider to a quantity: for decreases that cannot go now (policy ``schedule``)."""
+
+    provider: str
+    tenant: TenantId
+    subscription: ProviderSubscriptionId
+    before: int | None
+    target: int
+    logs: tuple[LogId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledge:
     """Set the parent's logs, then the children's, to Provisioned in one atomic change set.
 
@@ -59,7 +71,7 @@ class Acknowledge:
     new_parent_log: bool = False
 
 
-Action = FailLogs | SetParentQuantity | SetProviderQuantity | Acknowledge
+Action = FailLogs | SetParentQuantity | SetProviderQuantity | ScheduleAtRenewal | Acknowledge
 
 
 @dataclass(frozen=True, slots=True)

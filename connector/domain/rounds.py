@@ -26,6 +26,7 @@ from connector.domain.plan import (
     FailLogs,
     FamilyDecision,
     FamilyPlan,
+    ScheduleAtRenewal,
     SetParentQuantity,
     SetProviderQuantity,
 )
@@ -91,6 +92,10 @@ def _apply(snapshot: Snapshot, action: Action, env: Environment) -> Snapshot:
             return _raise_parent(snapshot, target, order_reference, env)
         case SetProviderQuantity(target=target):
             return replace(snapshot, provider=_provider_at(snapshot, target, env))
+        case ScheduleAtRenewal(target=target):
+            view = snapshot.provider
+            assert isinstance(view, ProviderSubscription)
+            return replace(snapshot, provider=replace(view, has_scheduled_change=True, scheduled_quantity=target))
         case Acknowledge(parent_logs, child_logs, new_parent_log):
             done = {log.id for log in (*parent_logs, *child_logs)}
             if new_parent_log and snapshot.parent is not None:
@@ -141,7 +146,10 @@ def _provider_at(snapshot: Snapshot, target: int, env: Environment) -> ProviderS
             batches = (*batches, ReducibleBatch(delta, env.now + timedelta(days=7)))
         else:
             batches = _taken_from(batches, -delta)
-    return replace(view, quantity=target, reducible=batches, has_scheduled_change=False, scheduled_quantity=None)
+    # A change of seats deletes what is scheduled; the unit of work writes it back, moved by as many seats.
+    scheduled = view.scheduled_quantity
+    kept = None if scheduled is None else max(1, scheduled + target - view.quantity)
+    return replace(view, quantity=target, reducible=batches, scheduled_quantity=kept)
 
 
 def _taken_from(batches: tuple[ReducibleBatch, ...], seats: int) -> tuple[ReducibleBatch, ...]:

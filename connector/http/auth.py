@@ -147,8 +147,8 @@ class MsalTokenSource:
     ``authority`` is the cloud's sign-in base (``https://login.microsoftonline.com``), ``scope`` the resource with
     ``/.default``. ``validate_authority`` False is for private sign-in services: it leaves out Microsoft's instance
     discovery. The sign-in service's ``Retry-After`` is kept: until it has passed, :meth:`token` raises Transient
-    without asking. MSAL itself is built on first use and again after a failure, so that its own cache of error
-    answers, which lives by the machine's clock, cannot outlast ours.
+    without asking. MSAL itself is built anew for each sign-in (about once an hour), so that its own caches, which live by
+    the machine's clock, cannot outlast ours.
     """
 
     def __init__(
@@ -172,7 +172,6 @@ class MsalTokenSource:
         self._validate = validate_authority
         self._http = _SignInSession(http_client, counter, https_only=not isinstance(credential, ManagedIdentity))
         self._lock = Lock()
-        self._acquire: Callable[[], dict[str, Any]] | None = None
         self._token: str | None = None
         self._expires_at: datetime | None = None
         self._not_before: datetime | None = None
@@ -190,7 +189,7 @@ class MsalTokenSource:
             result = self._sign_in()
             self._token = str(result["access_token"])
             lifetime = timedelta(seconds=_seconds(result.get("expires_in")))
-            self._expires_at = now + (lifetime - _EARLY if lifetime > 2 * _EARLY else lifetime / 2)
+            self._expires_at = self._clock.now() + (lifetime - _EARLY if lifetime > 2 * _EARLY else lifetime / 2)
             return self._token
 
     def refresh(self) -> None:
@@ -199,13 +198,9 @@ class MsalTokenSource:
             self._token = None
 
     def _sign_in(self) -> dict[str, Any]:
-        acquire = self._acquire
-        # MSAL's token cache lives as long as its application object: a fresh one asks the service again.
-        self._acquire = None
         try:
-            if acquire is None:
-                acquire = self._build()
-            result = acquire()
+            # A new application object each time: MSAL's caches of tokens and of error answers live in it.
+            result = self._build()()
         except (ConfigError, AuthError):
             raise
         except requests.RequestException as error:

@@ -10,6 +10,7 @@ from connector.domain.plan import (
     FailLogs,
     FamilyPlan,
     Plan,
+    ScheduleAtRenewal,
     SetParentQuantity,
     SetProviderQuantity,
 )
@@ -48,6 +49,16 @@ def action_document(action: Action) -> Mapping[str, object]:
                 "before": action.before,
                 "target": action.target,
                 "carries": list(action.carries),
+            }
+        case ScheduleAtRenewal():
+            return {
+                "action": "schedule_at_renewal",
+                "provider": action.provider,
+                "tenant": action.tenant,
+                "subscription": action.subscription,
+                "before": action.before,
+                "target": action.target,
+                "logs": list(action.logs),
             }
         case Acknowledge():
             return {

@@ -11,7 +11,15 @@ from rich.text import Text
 
 from connector.domain.decision import Accept, Decision, Hold, Refuse, Skip, Wait
 from connector.domain.model import LogId
-from connector.domain.plan import Acknowledge, FailLogs, FamilyPlan, Plan, SetParentQuantity, SetProviderQuantity
+from connector.domain.plan import (
+    Acknowledge,
+    FailLogs,
+    FamilyPlan,
+    Plan,
+    ScheduleAtRenewal,
+    SetParentQuantity,
+    SetProviderQuantity,
+)
 from connector.report.wording import change, counted, decision_word, money_effect
 from connector.sync.outcome import NEEDS_ATTENTION, TRY_LATER, FamilyOutcome, FamilyState, RunResult
 
@@ -88,6 +96,8 @@ def _action_lines(family: FamilyPlan) -> Iterable[str]:
                 yield f"CRM: parent {action.before} → {action.target} seats"
             case SetProviderQuantity():
                 yield f"{action.provider}: {action.before} → {action.target} seats"
+            case ScheduleAtRenewal():
+                yield f"{action.provider}: {action.target} seats from the renewal on"
             case Acknowledge():
                 whose = "the parent's log, then " if action.parent_logs or action.new_parent_log else ""
                 children = counted(len(action.child_logs), "child log", "child logs")

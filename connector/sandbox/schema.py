@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -121,7 +121,10 @@ class Column:
         if self.type in ("Decimal", "Money"):
             if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
                 raise TypeError(f"{self.table}.{self.name} takes a number, not {value!r}")
-            return Decimal(str(value)).quantize(Decimal(1).scaleb(-(self.precision or 2)), ROUND_HALF_EVEN)
+            try:
+                return Decimal(str(value)).quantize(Decimal(1).scaleb(-(self.precision or 2)), ROUND_HALF_EVEN)
+            except InvalidOperation as wrong:
+                raise self._out_of_range() from wrong
         if self.type == "Double":
             return float(value)
         if isinstance(value, bool):
@@ -158,11 +161,15 @@ class Column:
             )
         low, high = self.range
         if low is not None and high is not None and not low <= value <= high:
-            raise InvalidValue(
-                "0x80044330",
-                f"A validation error occurred.  The value of '{self.name}' on record of type '{self.table}' is outside "
-                f"the valid range of {low} to {high}.",
-            )
+            raise self._out_of_range()
+
+    def _out_of_range(self) -> InvalidValue:
+        low, high = self.range
+        return InvalidValue(
+            "0x80044330",
+            f"A validation error occurred.  The value of '{self.name}' on record of type '{self.table}' is outside "
+            f"the valid range of {low} to {high}.",
+        )
 
     @cached_property
     def range(self) -> tuple[int | None, int | None]:

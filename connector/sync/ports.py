@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from connector.domain.model import (
     Capabilities,
@@ -140,6 +140,30 @@ class Fulfilment(Protocol):
         Returns the resource when the answer shows it complete, None when the answer was 202 or bodiless and a read
         must confirm. Raises Rejected (final), Transient (definitely not done), OutcomeUnknown (read back).
         """
+
+
+@runtime_checkable
+class SchedulesRenewal(Protocol):
+    """What a Fulfilment **may** offer besides: changes that take place at the renewal. ``capabilities.schedules`` says so.
+
+    A change of seats may delete what is scheduled, so it is read before and written back after, moved by the same seats.
+    """
+
+    def scheduled_change(self, tenant: TenantId, subscription_id: ProviderSubscriptionId) -> str | None:
+        """What is scheduled in the last subscription read, as a text to keep; None when nothing is."""
+
+    def keep_scheduled_change(
+        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, kept: str, delta: int, request_id: str
+    ) -> ProviderSubscription | None:
+        """Write a kept scheduled change back, moved by ``delta`` seats; None when that leaves less than one seat.
+
+        Writes nothing when it is there already. Raises what a write raises; any error means that it is lost.
+        """
+
+    def schedule_quantity(
+        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, quantity: int, request_id: str
+    ) -> ProviderSubscription:
+        """Let the renewal bring the subscription to ``quantity`` seats, product and term unchanged."""
 
 
 @dataclass(frozen=True, slots=True)

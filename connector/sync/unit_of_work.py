@@ -15,8 +15,16 @@ from datetime import datetime
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
 from connector.domain.decision import Decision, Hold, Refuse, Wait
-from connector.domain.model import LogId, ProvisioningStatus, Snapshot
-from connector.domain.plan import Acknowledge, Action, FailLogs, FamilyDecision, SetParentQuantity, SetProviderQuantity
+from connector.domain.model import LogId, ProviderSubscription, ProvisioningStatus, ReducibleBatch, Snapshot
+from connector.domain.plan import (
+    Acknowledge,
+    Action,
+    FailLogs,
+    FamilyDecision,
+    ScheduleAtRenewal,
+    SetParentQuantity,
+    SetProviderQuantity,
+)
 from connector.domain.policy import Policy
 from connector.domain.rounds import simulate
 from connector.domain.rules.registry import Environment, RuleBook
@@ -34,6 +42,7 @@ from connector.sync.gather import Providers, fulfilment_of, read_one, tenant_of
 from connector.sync.outcome import Effect, FamilyOutcome, FamilyState
 from connector.sync.ports import AuditEntry, Clock, Crm, IntentState, Journal, LogUpdate
 from connector.sync.provisioning import Confirmed, Deferred, Provisioning, RefusedByProvider, StillUnknown
+from connector.sync.renewal import Kept, Lost, RenewalKeeper
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +95,7 @@ class UnitOfWork:
         self._effects: list[Effect] = []
         self._log_names: dict[LogId, str] = {}
         self._provider_said_no: str | None = None
+        self._lost: str | None = None
 
     def run(self) -> FamilyOutcome:
         """Work under the family's lease. Raises AuthError and JournalError, which end the run; all else is an outcome."""
@@ -143,7 +153,10 @@ class UnitOfWork:
                 self._refresh()
             case SetProviderQuantity():
                 return self._provision(action)
+            case ScheduleAtRenewal():
+                return self._schedule(action)
             case Acknowledge():
+                self._finish_renewal()
                 self._acknowledge(action)
                 self._advance(decision, action)
         return None
@@ -208,6 +221,7 @@ class UnitOfWork:
         confirmed = next((found for found in again.actions if isinstance(found, SetProviderQuantity)), None)
         if confirmed is None or again.actions[0] is not confirmed:
             return None
+        RenewalKeeper(self._journal, fulfilment).remember(self._snapshot, confirmed)
         work = Provisioning(self._journal, self._clock, fulfilment, self._context.run_id, self._family)
         match work.set_quantity(self._snapshot, confirmed):
             case Confirmed(view, reason):
@@ -219,6 +233,7 @@ class UnitOfWork:
                     after=confirmed.target,
                     subscription=confirmed.subscription,
                 )
+                self._finish_renewal()
                 return None
             case RefusedByProvider(text):
                 return self._refused_by_provider(text)
@@ -229,6 +244,42 @@ class UnitOfWork:
                 return self._outcome(
                     FamilyState.UNKNOWN, reason=reason, remedy="the next run reads back what happened before it sends"
                 )
+
+    def _finish_renewal(self) -> None:
+        """Write back the scheduled change that a change of seats deleted, now or in a pass that died."""
+        fulfilment, view = fulfilment_of(self._snapshot, self._context.providers), self._snapshot.provider
+        if fulfilment is None or not isinstance(view, ProviderSubscription):
+            return
+        match RenewalKeeper(self._journal, fulfilment).restore(view):
+            case Kept(found):
+                self._snapshot = replace(self._snapshot, provider=found)
+                self._effect(
+                    "provider.schedule",
+                    f"provider: the change scheduled for the renewal is kept, at {found.scheduled_quantity} seats",
+                    scheduled=found.scheduled_quantity,
+                )
+            case Lost(reason):
+                self._lost = reason
+
+    def _schedule(self, action: ScheduleAtRenewal) -> FamilyOutcome | None:
+        """A decrease that cannot go now is promised for the renewal (policy ``refused_decrease: schedule``)."""
+        fulfilment = fulfilment_of(self._snapshot, self._context.providers)
+        assert fulfilment is not None
+        found = RenewalKeeper(self._journal, fulfilment).schedule(action)
+        if isinstance(found, Lost):
+            return self._outcome(FamilyState.FAILED, reason=found.reason, rule="LS-043")
+        self._snapshot = replace(self._snapshot, provider=replace(found, reducible=self._reducible()))
+        self._effect(
+            "provider.schedule",
+            f"provider: scheduled for the renewal, {action.target} seats",
+            scheduled=action.target,
+            subscription=action.subscription,
+        )
+        return None
+
+    def _reducible(self) -> tuple[ReducibleBatch, ...] | None:
+        view = self._snapshot.provider
+        return view.reducible if isinstance(view, ProviderSubscription) else None
 
     def _refused_by_provider(self, text: str) -> FamilyOutcome | None:
         """The provider's final no belongs to the parent: its log fails with the provider's text (rule LS-033)."""
@@ -264,6 +315,10 @@ class UnitOfWork:
                 self._provider_said_no,
                 "mend the cause, then set the parent's log to Awaiting Provisioning",
                 "LS-033",
+            )
+        if self._lost is not None:
+            return self._outcome(
+                FamilyState.FAILED, decisions, self._lost, "schedule the change again in Partner Center", "LS-043"
             )
         if held is not None:
             state = FamilyState.DEFERRED if held.retryable else FamilyState.HELD

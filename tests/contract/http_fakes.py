@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -224,12 +225,7 @@ class FakeDataverse:
         def value(name: str) -> Any:
             return row[name] if name in row else row[f"_{name}_value"]
 
-        pattern = r"Microsoft\.Dynamics\.CRM\.In\(PropertyName='(\w+)',PropertyValues=(\[[^\]]*\])\)"
-        text = re.sub(pattern, r"(value('\1') in \2)", condition)
-        text = re.sub(r"(\b\w+) eq null", r"(value('\1') is None)", text)
-        text = re.sub(r"(\b\w+) eq ('[^']*'|-?\d+)", r"(value('\1') == \2)", text)
-        text = re.sub(r"(\b\w+) ge ([0-9TZ:-]+)", r"(value('\1') >= '\2')", text)
-        return bool(eval(text, {"value": value}))  # the fake's own translation
+        return bool(eval(_translated(condition), {"value": value}))
 
     def _definition(self, name: str) -> Reply:
         match = re.match(r"EntityDefinitions\(LogicalName='(\w+)'\)(?:/(.*))?$", name)
@@ -284,3 +280,14 @@ class FakeDataverse:
             for number in self.choices[column.choice].values()
         ]
         return {"LogicalName": name, "OptionSet": {"Options": options}, "GlobalOptionSet": None}
+
+
+@lru_cache(maxsize=64)
+def _translated(condition: str) -> Any:
+    """A filter as linksub writes them, as Python over ``value(column)``."""
+    pattern = r"Microsoft\.Dynamics\.CRM\.In\(PropertyName='(\w+)',PropertyValues=\[([^\]]*)\]\)"
+    text = re.sub(pattern, r"(value('\1') in {\2})", condition)
+    text = re.sub(r"(\b\w+) eq null", r"(value('\1') is None)", text)
+    text = re.sub(r"(\b\w+) eq ('[^']*'|-?\d+)", r"(value('\1') == \2)", text)
+    text = re.sub(r"(\b\w+) ge ([0-9TZ:-]+)", r"(value('\1') >= '\2')", text)
+    return compile(text, "<filter>", "eval")

@@ -30,7 +30,7 @@ from connector.errors import (
 from connector.http.transport import Transport
 from connector.mapping import load_mapping
 from connector.sync.ports import Crm, LogUpdate
-from tests.contract.http_fakes import START, FakeClock, FakeDataverse, Reply, make_transport
+from tests.contract.http_fakes import FakeClock, FakeDataverse, Reply, make_transport
 
 MAPPING = load_mapping("work365")
 ACCOUNT = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -204,7 +204,7 @@ def test_metadata_is_remembered_for_a_while_and_by_mapping_and_environment(
     assert run() == 1
     clock.time += timedelta(hours=1)
     assert run() == 2
-    memory.values = {key: "damaged" for key in memory.values}
+    memory.values = dict.fromkeys(memory.values, "damaged")
     assert run() == 2
     other = MAPPING.model_copy(update={"name": "another"})
     before = len(org.requests)

@@ -164,6 +164,8 @@ def test_tokens_can_be_made_to_expire_and_foreign_ones_are_not_believed(world: W
     assert world.get(link(world)).status == 200
     assert world.get(f"{QUERY}&$deltatoken=99999999%2103%2f02%2f2026%2014%3a00%3a00").code == "0x80044352"
     assert world.get(f"{QUERY}&$deltatoken=rubbish").status == 400
+    other = world.get(QUERY, prefer="odata.maxpagesize=1").json["@odata.nextLink"]
+    assert world.get(other, prefer=TRACK).status == 400
 
 
 def test_change_tracking_needs_the_read_privilege(world: World) -> None:

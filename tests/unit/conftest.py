@@ -66,7 +66,7 @@ def postgres_url() -> Iterator[str]:
 def reopen(request: pytest.FixtureRequest) -> OpenJournal:
     """Opens one and the same durable journal, again and again; the test closes what it opened."""
     location = request.getfixturevalue("journal_path" if request.param == "sqlite" else "postgres_url")
-    return lambda: open_journal(location, now=NOW, busy_seconds=0.2)
+    return lambda: open_journal(location, now=NOW)
 
 
 @pytest.fixture(params=["memory", *DURABLE])

@@ -133,7 +133,7 @@ def test_the_provider_on_the_way_between_two_parent_logs_is_brought_to_the_targe
 def test_a_provider_quantity_that_nothing_explains_is_held_with_both_numbers():
     found = plan(family(parent(50), *kids(new_york=35), logs=(log("new_york", 10),), provider=at_provider(70)))
     assert not found.actions
-    assert found.stop.rule == "LS-050"
+    assert found.stop.rule == "LS-062"
     assert "70" in found.stop.reason
     assert "50" in found.stop.reason
 

@@ -454,7 +454,7 @@ def outcome(journal: AnyJournal, step: tuple[object, ...], held: list[object]) -
         return type(error)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(steps=st.lists(STEPS, max_size=20))
 def test_memory_and_database_agree_on_every_sequence_of_calls(steps: list[tuple[object, ...]]) -> None:
     engine = engines.memory_engine()

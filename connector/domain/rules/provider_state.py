@@ -51,7 +51,7 @@ def _not_active(ctx: Context) -> ChangeObjection | None:
 
 RULES = (
     Rule(
-        "LS-050",
+        "LS-062",
         "A provider quantity that nothing explains is held and reported; pushing over it is a policy.",
         Scope.CHANGE,
         Stage.PRE_OPERATION,

@@ -91,9 +91,39 @@ def _provider_window(ctx: Context) -> ChangeObjection | None:
         + f"; earliest {_earliest(view, ctx)}"
     )
     evidence: dict[str, Any] = {"reducible_now": open_now, "asked": -ctx.delta}
+    if ctx.policy.refused_decrease == "schedule":
+        # How it is promised follows from all of them together: see decide.py.
+        return ChangeObjection(wait(f"{reason}; scheduled for the renewal", next_renewal(view), **evidence), sign=-1)
     if ctx.policy.refused_decrease == "wait":
         return ChangeObjection(wait(reason, next_renewal(view), **evidence), sign=-1)
     return ChangeObjection(refuse(reason, **evidence), sign=-1)
+
+
+def _short_of(ctx: Context, view: ProviderSubscription) -> bool:
+    """Whether the provider takes back fewer seats now than are asked for; False if it did not say."""
+    if ctx.delta >= 0 or view.reducible is None:
+        return False
+    return -ctx.delta > sum(batch.quantity for batch in view.reducible if batch.until is None or batch.until > ctx.now)
+
+
+def _nothing_to_schedule_on(ctx: Context) -> ChangeObjection | None:
+    view = ctx.snapshot.provider
+    if ctx.policy.refused_decrease != "schedule" or not isinstance(view, ProviderSubscription):
+        return None
+    if not _short_of(ctx, view):
+        return None
+    capable = ctx.env.capabilities is not None and ctx.env.capabilities.schedules
+    if capable and view.auto_renew is True and view.status == "active" and ctx.goal >= 1:
+        return None
+    why = "its auto-renew is off" if view.auto_renew is not True else f"it is {view.status}"
+    if not capable:
+        why = "its provider cannot schedule changes"
+    return ChangeObjection(
+        refuse(
+            f"the decrease cannot go now and cannot be scheduled for the renewal: {why}", auto_renew=view.auto_renew
+        ),
+        sign=-1,
+    )
 
 
 def _held_by_policy(ctx: Context) -> ChangeObjection | None:
@@ -115,6 +145,17 @@ RULES = (
         columns=("reduction_behavior", "reduction_window"),
         remedy="wait for the renewal, or change the subscription's reduction settings; then set the log to Awaiting",
         function=_reduction_behavior,
+    ),
+    Rule(
+        "LS-044",
+        "A change for the renewal needs an active subscription whose auto-renew is on.",
+        Scope.CHANGE,
+        Stage.PRE_OPERATION,
+        29,
+        "work365 facts §9.44; Partner Center facts §6.6",
+        columns=("quantity",),
+        remedy="turn auto-renew on in Partner Center, then set the log to Awaiting Provisioning",
+        function=_nothing_to_schedule_on,
     ),
     Rule(
         "LS-060",

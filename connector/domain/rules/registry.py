@@ -142,7 +142,12 @@ Step = Callable[[Context], "Objection | ChangeObjection | None"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One registered step. ``statement`` is one sentence; ``source`` names where it comes from."""
+    """One registered step. ``statement`` is one sentence; ``source`` names where it comes from.
+
+    A guarantee says in ``kept_by`` what in the code keeps it (the ids of steps, or the part that does), or in
+    ``missing`` what of it is not kept yet: a rule of the sources is listed even then, so that nobody has to guess.
+    ``shown_by`` are tests that show it where a scenario cannot; scenarios name the rules that they show themselves.
+    """
 
     id: str
     statement: str
@@ -155,6 +160,9 @@ class Rule:
     severity: Severity = Severity.ERROR
     remedy: str = ""
     function: Step | None = None
+    kept_by: str = ""
+    missing: str = ""
+    shown_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.function is None) != (self.scope is Scope.GUARANTEE):

@@ -20,7 +20,14 @@ from connector.http.transport import Answer, Transport, json_body
 from connector.providers.partner_center.errors import SERVICE, explained, is_json
 from connector.providers.partner_center.paging import read_collection
 from connector.providers.partner_center.resource import Resource, etag, is_new_commerce, read_subscription, renews
-from connector.providers.partner_center.schedule import ScheduledInstructions, read_schedule
+from connector.providers.partner_center.schedule import (
+    ScheduledInstructions,
+    adjust_schedule,
+    instructions_from_json,
+    plain_renewal,
+    read_schedule,
+    with_quantity,
+)
 
 _LIST = "list subscriptions"
 _GET = "get subscription"
@@ -197,6 +204,36 @@ class PartnerCenter:
                 hint="Look at the subscription's scheduled change in Partner Center and set it again if it is missing.",
             )
         return _understood(after, tenant, _RESTORE)
+
+    def scheduled_change(self, tenant: TenantId, subscription_id: ProviderSubscriptionId) -> str | None:
+        """What is scheduled in the body that the last :meth:`get_subscription` kept, as a text to keep."""
+        found = self.scheduled_instructions(tenant, subscription_id)
+        return found.to_json() if found is not None else None
+
+    def keep_scheduled_change(
+        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, kept: str, delta: int, request_id: str
+    ) -> ProviderSubscription | None:
+        """Write back what :meth:`scheduled_change` gave, moved by ``delta`` seats; see :meth:`restore_schedule`."""
+        was = instructions_from_json(kept)
+        wanted = adjust_schedule(was, delta) if was is not None else None
+        if wanted is None:
+            return None
+        return self.restore_schedule(tenant, subscription_id, wanted, request_id, was=was)
+
+    def schedule_quantity(
+        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, quantity: int, request_id: str
+    ) -> ProviderSubscription:
+        """Schedule a number of seats for the renewal, product and term unchanged.
+
+        A change that is scheduled already keeps everything but its quantity. Raises ProtocolError without sending
+        anything when renewal is off or the product cannot be read off the subscription.
+        """
+        resource = self._read(tenant, subscription_id)
+        present = read_schedule(resource)
+        wanted = with_quantity(present, quantity) if present is not None else plain_renewal(resource, quantity)
+        if wanted is None or renews(resource) is not True:
+            raise _refuse(_RESTORE, f"nothing can be scheduled for the renewal of subscription {subscription_id}")
+        return self.restore_schedule(tenant, subscription_id, wanted, request_id, was=present)
 
     def _read(self, tenant: TenantId, subscription_id: ProviderSubscriptionId) -> Resource:
         with explained():

@@ -105,6 +105,31 @@ def adjust_schedule(instructions: ScheduledInstructions, delta: int) -> Schedule
     return replace(instructions, next_term=next_term, actions=None if actions is None else tuple(actions))
 
 
+def with_quantity(instructions: ScheduledInstructions, quantity: int) -> ScheduledInstructions | None:
+    """The instructions with another number of seats; None when they name no number that could be replaced."""
+    seats = instructions.quantity
+    return None if seats is None else adjust_schedule(instructions, quantity - seats)
+
+
+def plain_renewal(resource: Mapping[str, Any], quantity: int) -> ScheduledInstructions | None:
+    """Instructions for a renewal of the same product and term with another number of seats.
+
+    None when the resource does not say which product that is (its offer is not ``product:sku:availability``).
+    """
+    parts = str(resource.get("offerId") or "").split(":")
+    cycle, term = resource.get("billingCycle"), resource.get("termDuration")
+    if len(parts) != 3 or not all(parts) or not isinstance(cycle, str) or not isinstance(term, str):
+        return None
+    product = {
+        "productId": parts[0],
+        "skuId": parts[1],
+        "availabilityId": parts[2],
+        "billingCycle": cycle,
+        "termDuration": term,
+    }
+    return ScheduledInstructions({"product": product, "quantity": quantity}, None, True)
+
+
 def _seats(instructions: Mapping[str, Any]) -> int | None:
     quantity = instructions.get("quantity")
     return quantity if isinstance(quantity, int) and not isinstance(quantity, bool) else None

@@ -61,7 +61,7 @@ class Bulk:
         """``BulkDelete``: rows that query expressions of simple conditions select."""
         document = call.document("bulkdelete")
         queries = document.get("QuerySet")
-        if not isinstance(queries, list) or not queries:
+        if not isinstance(queries, list) or not queries or not all(isinstance(each, dict) for each in queries):
             raise bad_payload("bulkdelete", "Microsoft.OData.ODataException: QuerySet is missing.")
         with self._context.store.transaction():
             for query in queries:

@@ -167,8 +167,8 @@ class Call:
     def document(self, table: str) -> dict[str, Any]:
         """The body as a JSON object. Raises ODataError (400)."""
         try:
-            document = json.loads(self.body.decode("utf-8"))
-        except ValueError as wrong:
+            document = json.loads(self.body.decode("utf-8"), parse_constant=_no_number)
+        except (ValueError, RecursionError) as wrong:
             raise bad_payload(table, f"Microsoft.OData.ODataException: Invalid JSON. {wrong}") from wrong
         if not isinstance(document, dict):
             raise bad_payload(table, "Microsoft.OData.ODataException: A JSON object was expected.")
@@ -203,6 +203,10 @@ def split_address(address: str, root: str, *, origin: str) -> tuple[str, str]:
     if path is None:
         raise no_resource(address)
     return path.lstrip("/"), parts.query
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _split(path: str) -> list[str]:

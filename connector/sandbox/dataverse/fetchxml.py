@@ -13,7 +13,7 @@ from connector.sandbox.dataverse.call import Call
 from connector.sandbox.dataverse.context import MAX_PAGE_SIZE, Context, answer
 from connector.sandbox.dataverse.errors import ODataError, not_emulated
 from connector.sandbox.dataverse.expressions import Path
-from connector.sandbox.dataverse.functions import QUERY_FUNCTIONS
+from connector.sandbox.dataverse.functions import query_function
 from connector.sandbox.dataverse.paging import Cookie, parse_inner
 from connector.sandbox.dataverse.predicates import Test
 from connector.sandbox.dataverse.rowsets import Selection
@@ -131,7 +131,7 @@ class FetchReader:
             texts.insert(0, str(element.get("value")))
         name = column.name
         if operator in _FUNCTIONS:
-            test = QUERY_FUNCTIONS[_FUNCTIONS[operator]](column, texts, self._context.now())
+            test = query_function(_FUNCTIONS[operator], column, texts, self._context.now())
             return lambda row: test(row[name])
         return _comparison(column, operator, texts)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from connector.sandbox.dataverse.errors import bad_uri, not_emulated
 from connector.sandbox.dataverse.values import from_text
 from connector.sandbox.schema import TEXT_TYPES, Column
 from connector.sandbox.store import APPLICATION_USER_ID, index_key
@@ -110,3 +111,14 @@ QUERY_FUNCTIONS: Mapping[str, Function] = {
     "NextXDays": _next(_DAY),
     "NextXWeeks": _next(_WEEK),
 }
+
+
+def query_function(name: str, column: Column, texts: Sequence[str], now: datetime) -> ValueTest:
+    """The test that a query function makes of its arguments. Raises ODataError (501 unknown, 400 wrong arguments)."""
+    function = QUERY_FUNCTIONS.get(name)
+    if function is None:
+        raise not_emulated(f"the query function {name}")
+    try:
+        return function(column, texts, now)
+    except (ValueError, IndexError, OverflowError) as wrong:
+        raise bad_uri(f"The values {list(texts)} are not valid for the query function {name}.") from wrong

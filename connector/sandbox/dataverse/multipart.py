@@ -119,11 +119,11 @@ def _part(text: bytes, whole: bytes) -> Part:
     outer, content = _headers(text, whole)
     if not outer.get("content-type", "").lower().startswith("application/http"):
         raise _malformed("The media type of a part of a batch must be 'application/http' or 'multipart/mixed'.")
-    first, _, rest = content.partition(b"\r\n")
+    first, line_end, rest = content.partition(b"\r\n")
     line = first.decode("utf-8", "replace")
     method, _, behind = line.partition(" ")
     address, _, version = behind.rpartition(" ")
-    if not method.isalpha() or not address or not version.startswith("HTTP/") or "\n" in line:
+    if not line_end or not method.isalpha() or not address or not version.startswith("HTTP/") or "\n" in line:
         raise _unreadable(whole)
     headers, body = _headers(rest, whole)
     if address.split("?")[0].rstrip("/").endswith("/$batch") or address.startswith("$batch"):

@@ -94,6 +94,8 @@ def kept(column: Column, value: Any) -> Any:
     if value is None or value == "":
         return None
     if column.type in TEXT_TYPES and isinstance(value, str):
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise _mismatch(column, ascii(value), "Edm.String")
         return value
     if column.type == "Boolean" and isinstance(value, bool):
         return value

@@ -13,7 +13,7 @@ from typing import Any
 
 from connector.sandbox.dataverse.errors import bad_uri, no_property, not_emulated
 from connector.sandbox.dataverse.expressions import Both, Call, Compare, Either, Literal, Not, Path, Related
-from connector.sandbox.dataverse.functions import QUERY_FUNCTIONS
+from connector.sandbox.dataverse.functions import query_function
 from connector.sandbox.dataverse.values import coerce, edm_type, like
 from connector.sandbox.schema import TEXT_TYPES, Column, Table
 from connector.sandbox.store import Store, index_key
@@ -188,9 +188,6 @@ class Predicates:
                 raise bad_uri(f"No function signature for the function with name '{tree.name}' matches the arguments.")
             return _text_test(tree.name, read, wanted.value)
         if tree.name.startswith(PREFIX):
-            function = QUERY_FUNCTIONS.get(tree.name.removeprefix(PREFIX))
-            if function is None:
-                raise not_emulated(f"the query function {tree.name}")
             if "PropertyName" not in tree.named:
                 raise bad_uri(f"The function '{tree.name}' needs the parameter PropertyName.")
             name = str(tree.named["PropertyName"].value)
@@ -198,7 +195,8 @@ class Predicates:
             if found is None:
                 raise no_property(name, table.name)
             texts = _texts(tree.named)
-            column_name, test = found.name, function(found, texts, self._store.now())
+            column_name = found.name
+            test = query_function(tree.name.removeprefix(PREFIX), found, texts, self._store.now())
             return lambda row: test(row[column_name])
         navigation, _, kind = tree.name.rpartition("/")
         if kind == "any" and navigation and not tree.arguments:

@@ -73,6 +73,8 @@ class DataverseService:
             response = refusal if refusal is not None else self._admitted(request)
         except ODataError as error:
             response = failure(error, annotated=annotated)
+        except RecursionError:
+            response = failure(bad_uri("The query is nested too deeply."))
         request_id = str(uuid.uuid4())
         headers = (
             *response.headers,

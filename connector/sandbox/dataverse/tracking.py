@@ -69,7 +69,7 @@ class Tracker:
     def _initial(self, call: Call, shape: Shape) -> Response:
         store, table = self._context.store, shape.table
         cookie = parse_token(call.options["$skiptoken"]) if "$skiptoken" in call.options else None
-        version = int(cookie.state["version"]) if cookie else store.version
+        version = _state(cookie, "version") if cookie else store.version
         page = self._context.rowsets.page(Selection(table), self._context.page_size(call), cookie)
         document: dict[str, Any] = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{shape.context()}"}
         rows = self._context.renderer.rows(shape, page.rows, call.preferences, call.root)
@@ -87,11 +87,11 @@ class Tracker:
         store, table, size = self._context.store, shape.table, self._context.page_size(call)
         cookie = parse_token(call.options["$skiptoken"]) if "$skiptoken" in call.options else None
         since = self._version(call)
-        until = int(cookie.state["until"]) if cookie else store.version
+        until = _state(cookie, "until") if cookie else store.version
         changes = store.changes(table.name, since, until)
         entries = [(0, *entry) for entry in changes.rows] + [(1, *entry) for entry in changes.deletions]
         if cookie is not None:
-            place = (int(cookie.state["part"]), int(cookie.state["version"]))
+            place = (_state(cookie, "part"), _state(cookie, "version"))
             entries = [entry for entry in entries if entry[:2] > place]
         shown = entries[:size]
         context = f"{call.root}$metadata#{table.entity_set}"
@@ -135,3 +135,9 @@ class Tracker:
             message = "Version stamp associated with the client has expired. Please perform a full sync."
             raise ODataError(self._context.options.expired_token_status, "0x80044352", message)
         return version
+
+
+def _state(cookie: Cookie, name: str) -> int:
+    if not cookie.state.get(name, "").isdigit():
+        raise bad_uri("The paging cookie is not one of a read with change tracking.")
+    return int(cookie.state[name])

@@ -1,0 +1,419 @@
+"""Runs one scenario: passes of the real connector over an in-process transport, with faults and edits at given calls."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from connector.crm.dataverse import classify_dataverse, parse_dataverse_error
+from connector.crm.metadata import OrgMetadata
+from connector.crm.repository import DataverseCrm
+from connector.domain.policy import Policy
+from connector.domain.rules.builtin import BUILTIN
+from connector.http.counter import RequestCounter
+from connector.http.gate import RateGate
+from connector.http.origin import Origin
+from connector.http.session import make_session
+from connector.http.transport import Transport
+from connector.journal import MemoryJournal
+from connector.mapping import CrmMapping, load_mapping
+from connector.providers.plugin import RemoteService
+from connector.providers.registry import connect_plugins, load_plugins
+from connector.sandbox.app import Sandbox
+from connector.sandbox.faults import Fault as SandboxFault
+from connector.sandbox.faults import status_answer
+from connector.sandbox.trace import batch_parts, is_write
+from connector.sandbox.wire import Request, Response
+from connector.sync.outcome import Progress, RunResult
+from connector.sync.ports import Fulfilment, IntentState, ProviderHandle, RunInfo
+from connector.sync.run import Pass, RunOptions
+from tests.harness.checkpoint import Checkpoint
+from tests.harness.faults import Crash, Fault, Kind
+from tests.harness.history import Event, History, ProviderCall, observe
+from tests.harness.stories import Edit, Story
+
+DATAVERSE, PARTNER_CENTER = "https://dataverse.example", "https://partnercenter.example"
+BETWEEN_PASSES = timedelta(minutes=10)
+MOST_PASSES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is done to one run of a story: faults by call, and an edit right before the ``edit_at``-th call."""
+
+    faults: tuple[Fault, ...] = ()
+    edit: Edit | None = None
+    edit_at: int = 0
+    journal_lost: bool = False
+    """Whether the journal vanishes whenever the process dies or ends."""
+
+    def __str__(self) -> str:
+        parts = [str(fault) for fault in self.faults]
+        if self.edit is not None:
+            parts.append(f"{self.edit.name} before call {self.edit_at}")
+        if self.journal_lost:
+            parts.append("the journal vanishes between passes")
+        return " · ".join(parts) or "undisturbed"
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """One pass. ``result`` is None if it was killed."""
+
+    first_call: int
+    last_call: int
+    result: RunResult | None
+    writes: int
+    disturbed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished scenario."""
+
+    scenario: Trouble
+    history: History
+    passes: tuple[PassRecord, ...]
+    edited: bool
+    """Whether the edit could be made at all (there may have been no log to set)."""
+
+    @property
+    def converged_at(self) -> int:
+        """The last call of the last pass in which anything was disturbed or written."""
+        return max((each.last_call for each in self.passes if each.writes or each.disturbed), default=0)
+
+
+class Tokens:
+    """A token source that asks the sandbox itself."""
+
+    def __init__(self, sandbox: Sandbox, api: str) -> None:
+        self._sandbox, self._api = sandbox, api
+        self._token = sandbox.sign_in.issue(api)
+
+    def token(self) -> str:
+        return self._token
+
+    def refresh(self) -> None:
+        self._token = self._sandbox.sign_in.issue(self._api)
+
+
+class InProcess(HTTPAdapter):
+    """Hands every request of a session to a bench: no sockets, no TLS."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__()
+        self._bench = bench
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        assert request.url is not None and request.method is not None
+        parts = urlsplit(request.url)
+        body = request.body or b""
+        message = Request(
+            request.method,
+            parts.path,
+            parts.query,
+            {key.lower(): _text(value) for key, value in request.headers.items()},
+            body.encode() if isinstance(body, str) else body,
+            f"{parts.scheme}://{parts.netloc}",
+        )
+        answer, partial = self._bench.exchange("dataverse" if message.origin == DATAVERSE else "partner_center", message)
+        headers = urllib3.HTTPHeaderDict()
+        for key, value in answer.headers:
+            headers.add(key, value)
+        headers["Content-Length"] = str(len(answer.body))
+        shown = answer.body[: len(answer.body) // 2] if partial else answer.body
+        raw = urllib3.HTTPResponse(
+            io.BytesIO(shown), headers, answer.status, preload_content=False, request_method=request.method
+        )
+        return self.build_response(request, raw)  # type: ignore[arg-type]
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+class Bench:
+    """One story's world, its connector, and whatever goes wrong between them. Use it again and again with `run`."""
+
+    unit_of_work: Any = None
+    """Another UnitOfWork for all passes, if a test wants to see it found out (see `wrong`)."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.sandbox = Sandbox(story.scenario)
+        for step in story.scenario.steps:
+            self.sandbox.perform(step)
+        self._start = Checkpoint(self.sandbox)
+        self._session = make_session()
+        self._session.mount("https://", InProcess(self))
+        self._tokens = {api: Tokens(self.sandbox, api) for api in ("dataverse", "partner_center")}
+        self._memory: OrgMetadata | None = None
+        self.passes = 0
+        self._reset(Trouble())
+
+    def wrap(self, fulfilment: Fulfilment) -> Fulfilment:
+        """For a wrong connector: another adapter in front of Partner Center."""
+        return fulfilment
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def run(self, scenario: Trouble, *, rest: int = 3) -> Run:
+        """Play a scenario: passes until nothing disturbs any more, and then until one writes nothing.
+
+        At most ``rest`` undisturbed passes are made; the oracle says whether that was one too many.
+        """
+        self._reset(scenario)
+        records: list[PassRecord] = []
+        undisturbed = 0
+        while undisturbed < rest and len(records) < MOST_PASSES:
+            record = self._pass()
+            records.append(record)
+            if record.disturbed or self._is_pending():
+                undisturbed = 0
+                if not record.disturbed and not record.writes and record.result is not None and len(records) > 3:
+                    break  # what was to go wrong at a later call has no call to hit any more
+            else:
+                undisturbed += 1
+                if record.writes == 0:
+                    break
+            self.sandbox.clock.advance(BETWEEN_PASSES)
+        return Run(scenario, self.history, tuple(records), self._edited)
+
+    def _reset(self, scenario: Trouble) -> None:
+        self._start.restore()
+        self._scenario = scenario
+        self._faults: dict[int, Kind] = {fault.call: fault.kind for fault in scenario.faults}
+        self._edit = scenario.edit
+        self._edited = False
+        self._calls = 0
+        self._writes = 0
+        self._disturbed = False
+        self._journal = MemoryJournal()
+        self._state = observe(self.sandbox)
+        self.history = History(self._state)
+
+    def _is_pending(self) -> bool:
+        return bool(self._faults) or self._edit is not None
+
+    def _pass(self) -> PassRecord:
+        self.passes += 1
+        first, self._writes, self._disturbed = self._calls + 1, 0, False
+        if self._scenario.journal_lost:
+            self._journal = MemoryJournal()
+        run_id = f"{len(self.history.events):04d}{self.passes:028d}"
+        started = self.sandbox.clock.now()
+        self._journal.begin_run(RunInfo(run_id, "operator@host", "run", started, "0"))
+        self._journal.drop_leases(started, "host run ")
+        try:
+            result = self._connector(run_id).run()
+            self._journal.end_run(run_id, self.sandbox.clock.now(), int(result.exit_code), {})
+        except Crash:
+            result = None
+            self._journal = self._at_death
+        return PassRecord(first, self._calls, result, self._writes, self._disturbed)
+
+    def _connector(self, run_id: str) -> Pass:
+        clock = self.sandbox.clock
+        crm = DataverseCrm(
+            Transport(
+                service="dataverse",
+                origin=Origin(f"{DATAVERSE}/api/data/v9.2/"),
+                session=self._session,
+                auth=self._tokens["dataverse"],
+                gate=RateGate(clock),
+                clock=clock,
+                counter=RequestCounter(),
+                parse_error=parse_dataverse_error,
+                classify=classify_dataverse,
+                jitter=lambda: 0.5,
+            ),
+            _mapping(),
+            clock=clock,
+            metadata_max_age=timedelta(days=3650),
+        )
+        if self._memory is None:
+            self._exchange_freely = True
+            self._memory = crm.metadata()
+            self._exchange_freely = False
+        crm._metadata = self._memory  # the same for all runs, and no part of a unit of work
+        return Pass(
+            run_id,
+            f"host run {run_id}",
+            crm,
+            self._providers(),
+            self._journal,
+            clock,
+            Policy(),
+            BUILTIN,
+            RunOptions(parallel=1),
+            Progress(),
+        )
+
+    def _providers(self) -> Mapping[str, ProviderHandle]:
+        handles = dict(connect_plugins(_plugins(), {"partner_center": {"base_url": PARTNER_CENTER}}, self))
+        handle = handles["partner_center"]
+        assert handle.fulfilment is not None
+        handles["partner_center"] = ProviderHandle(
+            handle.key, handle.title, handle.capabilities, self.wrap(handle.fulfilment)
+        )
+        return handles
+
+    def clock(self) -> Any:
+        """Time, for provider plug-ins."""
+        return self.sandbox.clock
+
+    def open_transport(self, service: RemoteService) -> Transport:
+        """Requests of provider plug-ins."""
+        clock = self.sandbox.clock
+        return Transport(
+            service=service.name,
+            origin=Origin(service.base_url),
+            session=self._session,
+            auth=self._tokens["partner_center"],
+            gate=RateGate(clock, requests_per_minute=service.requests_per_minute),
+            clock=clock,
+            counter=RequestCounter(),
+            parse_error=service.parse_error,
+            classify=service.classify,
+            correlation_header=service.correlation_header,
+            jitter=lambda: 0.5,
+        )
+
+    # -- one call ---------------------------------------------------------------------------------------------------
+
+    _exchange_freely = False
+
+    def exchange(self, service: str, request: Request) -> tuple[Response, bool]:
+        """One HTTP call: a person's edit first, then the call with its fault. The flag says that the body is cut."""
+        if self._exchange_freely:
+            return self._handle(service, request), False
+        self._calls += 1
+        if self._edit is not None and self._scenario.edit_at <= self._calls:
+            self._let_edit(self._edit)
+        kind = self._faults.pop(self._calls, None)
+        if kind is not None:
+            self._disturbed = True
+        write = is_write(request)
+        if write:
+            self._inspect(service, request)
+        if service == "partner_center":
+            good = kind in (None, Kind.CRASH_AFTER)
+            self.history.provider_calls.append(ProviderCall(self._calls, self.sandbox.clock.now(), write, good))
+        if kind is Kind.CRASH_BEFORE:
+            self._die()
+        answer = None
+        if kind is None or kind.is_done:
+            answer = self._handle(service, request)
+            if write:
+                self._writes += 1
+                self._note("connector", f"{request.method} {service}")
+        return self._disturb(service, kind, request, answer)
+
+    def _disturb(
+        self, service: str, kind: Kind | None, request: Request, answer: Response | None
+    ) -> tuple[Response, bool]:
+        match kind:
+            case None:
+                assert answer is not None
+                return answer, False
+            case Kind.CRASH_AFTER:
+                self._die()
+            case Kind.TRUNCATED if answer is not None and len(answer.body) > 1:
+                return answer, True
+            case Kind.LOST_ANSWER | Kind.LOST_REQUEST | Kind.TRUNCATED:
+                raise requests.exceptions.ReadTimeout("nothing came back")
+            case Kind.THROTTLED:
+                return status_answer(service, SandboxFault("status", status=429)), False
+            case Kind.PRECONDITION:
+                return status_answer(service, SandboxFault("status", status=412)), False
+        return status_answer(service, SandboxFault("status", status=500)), False
+
+    def _handle(self, service: str, request: Request) -> Response:
+        answer = self.sandbox.handle(service, request)
+        assert isinstance(answer, Response)
+        return answer
+
+    def _die(self) -> None:
+        # Whatever `finally` does on the way out, a process that is killed does not do.
+        self._at_death = frozen(self._journal)
+        raise Crash
+
+    def _let_edit(self, edit: Edit) -> None:
+        self._edit = None
+        if edit.needs_log is not None and not self.sandbox.world.logs_of(edit.needs_log):
+            return
+        self._edited = self._disturbed = True
+        self.sandbox.perform(edit.step)
+        self._note("person", edit.name)
+
+    def _note(self, actor: Any, what: str) -> None:
+        after = observe(self.sandbox)
+        self.history.events.append(Event(actor, what, self._calls, self.sandbox.clock.now(), self._state, after))
+        self._state = after
+
+    def _inspect(self, service: str, request: Request) -> None:
+        """What every write must carry: the ETag of a row that was read, or a durable intent (I5, I11)."""
+        if service == "dataverse":
+            self._inspect_crm(request)
+            return
+        asked = request.json().get("quantity")
+        sending = [
+            intent
+            for intent in self._journal.open_intents()
+            if intent.state is IntentState.SENDING and intent.request_id == request.header("ms-requestid")
+        ]
+        if not any(intent.target == asked for intent in sending):
+            self.history.complaints.append(f"I11: call {self._calls} asks for {asked} seats without a durable intent")
+
+    def _inspect_crm(self, request: Request) -> None:
+        for method, target in batch_parts(request.body) if request.path.endswith("$batch") else [(request.method, "")]:
+            if method != "PATCH":
+                self.history.complaints.append(f"I1: call {self._calls} is a {method} {target}")
+        conditions = request.body.lower().count(b"if-match: w/") if request.path.endswith("$batch") else 0
+        wanted = sum(1 for _ in batch_parts(request.body)) if request.path.endswith("$batch") else 0
+        header = request.header("if-match") or ""
+        if conditions != wanted or (not wanted and not header.startswith("W/")):
+            self.history.complaints.append(f"I5: call {self._calls} writes without the ETag of what was read")
+
+
+def frozen(journal: MemoryJournal) -> MemoryJournal:
+    """A copy of a journal as it stands: what a durable one would have on its disk now."""
+    copied = MemoryJournal()
+    for name, value in vars(journal).items():
+        if isinstance(value, dict | list | set):
+            setattr(copied, name, value.copy())
+    return copied
+
+
+@cache
+def _mapping() -> CrmMapping:
+    return load_mapping("work365")
+
+
+@cache
+def _plugins() -> Mapping[str, Any]:
+    return load_plugins(())
+
+
+def describe(run: Run, complaints: Sequence[str]) -> str:
+    """Everything that is needed to see what went wrong."""
+    lines = [f"scenario: {run.scenario}", *(f"  VIOLATED {text}" for text in complaints)]
+    lines += [f"  {event}" for event in run.history.events]
+    for number, record in enumerate(run.passes, start=1):
+        result = record.result
+        outcomes = [] if result is None else [f"{o.state.value} {o.rule} {o.reason}" for o in result.outcomes]
+        error = "" if result is None or result.error is None else f" error {result.error}"
+        lines.append(
+            f"  pass {number}: calls {record.first_call}-{record.last_call}, {record.writes} writes,"
+            f" {'killed' if result is None else result.exit_code.name}{error} {outcomes}"
+        )
+    return "\n".join(lines)
