@@ -27,7 +27,7 @@ from connector.crm.repository import DataverseCrm
 from connector.domain.model import SubscriptionId
 from connector.domain.rules.builtin import BUILTIN
 from connector.domain.rules.registry import Rule, RuleBook
-from connector.errors import ConfigError, ConnectorError
+from connector.errors import ConfigError, ConnectorError, JournalError
 from connector.http.auth import (
     ClientCertificate,
     ClientSecret,
@@ -48,10 +48,13 @@ from connector.mapping import load_mapping
 from connector.providers.plugin import RemoteService
 from connector.providers.registry import connect_plugins, load_plugins
 from connector.report.document import run_document
+from connector.report.file import report_path, write_report
 from connector.settings import Config, SignInSection
+from connector.sync.families import mistake
 from connector.sync.outcome import Explanation, Progress, RunResult
 from connector.sync.ports import Clock, ProviderHandle, RunInfo
 from connector.sync.run import Pass, RunOptions
+from connector.sync.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +228,7 @@ def rule_book() -> RuleBook:
         raise ConfigError(str(error), hint="two packages register the same rule id; remove one") from error
 
 
-__all__ = ["Connection", "RunRequest", "explain", "explain_rules", "redact", "rule_book", "run_once"]
+__all__ = ["Connection", "RunRequest", "StopRequest", "explain", "explain_rules", "redact", "rule_book", "run_once"]
 
 
 def operator() -> str:
@@ -244,9 +247,45 @@ def run_once(
     clock: Clock | None = None,
     observer: Observer | None = None,
     progress: Progress | None = None,
+    stop: StopRequest | None = None,
 ) -> RunResult:
-    """One pass, from lock to report. Errors that end it early come back in the result."""
+    """One pass, from lock to report. Errors that end it early come back in the result.
+
+    Once ``stop`` is asked for, the families in hand are finished and no other is started.
+    """
     run_id = uuid4().hex
+    try:
+        result = _run(config, request, run_id, clock, observer, progress, stop or StopRequest())
+    except Exception as error:
+        now = (clock or SystemClock()).now()
+        _leave_report(config, request, RunResult.ended_early(run_id, now, now, mistake(error), request.dry_run, {}))
+        raise
+    _leave_report(config, request, result)
+    return result
+
+
+def _leave_report(config: Config, request: RunRequest, result: RunResult) -> None:
+    """Write ``run.report_directory``'s file. That it cannot be written is said, and changes nothing about the run."""
+    if config.run.report_directory is None or request.dry_run:
+        return
+    path = report_path(config.run.report_directory, result.run_id, result.started_at)
+    try:
+        write_report(path, run_document(result, request.command))
+    except OSError as error:
+        logger.error("the report %s cannot be written: %s", path, error)
+    else:
+        logger.info("report: %s", path)
+
+
+def _run(
+    config: Config,
+    request: RunRequest,
+    run_id: str,
+    clock: Clock | None,
+    observer: Observer | None,
+    progress: Progress | None,
+    stop: StopRequest,
+) -> RunResult:
     connection = Connection(config, clock or SystemClock(), observer)
     time = connection.clock()
     started = time.now()
@@ -265,6 +304,8 @@ def run_once(
                 only=SubscriptionId(request.only.lower()) if request.only else None,
                 parallel=request.parallel or config.run.parallel,
                 lease_seconds=config.run.lease.total_seconds(),
+                stop_before=connection.stop_before,
+                stop=stop,
             )
             if not request.dry_run:
                 journal.begin_run(RunInfo(run_id, operator(), request.command, started, __version__))
@@ -283,14 +324,21 @@ def run_once(
                 progress or Progress(),
             )
             result = replace(work.run(), requests=connection.requests())
-            if not request.dry_run:
-                report = run_document(result, request.command)
-                journal.end_run(run_id, result.finished_at, int(result.exit_code), report)
-            return result
+            return result if request.dry_run else _record(journal, result, request)
     except ConnectorError as error:
         return RunResult.ended_early(run_id, started, time.now(), error, request.dry_run, connection.requests())
     finally:
         connection.session.close()
+
+
+def _record(journal: SqlJournal | MemoryJournal, result: RunResult, request: RunRequest) -> RunResult:
+    """Keep how the run ended in the journal; if even that cannot be written, the result says so."""
+    try:
+        report = run_document(result, request.command)
+        journal.end_run(result.run_id, result.finished_at, int(result.exit_code), report)
+    except JournalError as error:
+        return result if isinstance(result.error, JournalError) else replace(result, error=error)
+    return result
 
 
 def _place(config: Config) -> str:

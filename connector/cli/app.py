@@ -36,6 +36,8 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("demo", "Tell a whole story on the embedded sandbox; needs nothing."),
     ("run", "Push due child changes up, verify them, acknowledge them."),
     ("plan", "Show what a run would do and what it would cost."),
+    ("explain", "Say why a number is what it is, and who waits for whom."),
+    ("rules", "List the rules that decide, or show one whole."),
     ("rehearse", "Play scenario files on the embedded sandbox."),
     ("sandbox", "Serve the embedded sandbox: linksub sandbox up."),
     ("init", "Write a commented config.yaml to start from."),

@@ -35,7 +35,7 @@ from connector.domain.seats import SeatAccount, balance, moves_seats, order_key
 FULL_MARKER = "LS-061"
 UNNETTED = "LS-027"
 BEHIND = "LS-004"
-RENEWAL_TAKEN = "LS-062"
+RENEWAL_TAKEN = "LS-063"
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,17 +300,19 @@ def _stopped(
 ) -> FamilyDecision:
     """A family-wide stop: refusals still go out, and children that the provider side confirmed are still told."""
     told_late = books.told_late or ()
-    late = {log.id for log in told_late}
+    tells = bool(told_late) and stop.rule in _STILL_TELL and _provider_confirmed(snapshot, env, books)
+    late = {log.id for log in told_late} if tells else set()
     judged = {
         log_id: stop if isinstance(found, Accept) and log_id not in late else found
         for log_id, found in decisions.items()
     }
-    actions = list(_refusals(logs, judged))
+    failed_parent: list[Action] = []
     if isinstance(stop, Refuse):
-        # The parent was raised already, so the failure is the parent's, exactly as if the provider had said no.
+        # The parent was raised already, so the failure is the parent's, exactly as if the provider had said no: what it
+        # carries stays as it is.
         awaiting = tuple(log for log in books.parent_open if log.is_awaiting)
         if awaiting:
-            actions.append(FailLogs(awaiting, f"{stop.reason} [{stop.rule}]", stop.rule))
+            failed_parent.append(FailLogs(awaiting, f"{stop.reason} [{stop.rule}]", stop.rule))
         judged = {
             log_id: Wait(
                 stop.rule, f"the parent's log cannot be provisioned: {stop.reason}", stop.evidence, stop.remedy
@@ -319,7 +321,8 @@ def _stopped(
             else found
             for log_id, found in judged.items()
         }
-    if told_late and stop.rule in _STILL_TELL and _provider_confirmed(snapshot, env, books):
+    actions = [*_refusals(logs, judged), *failed_parent]
+    if tells:
         actions.append(Acknowledge((), told_late))
     return FamilyDecision(family, judged, tuple(actions), stop, books)
 
@@ -343,6 +346,11 @@ def _pushes(
     carries = tuple(log.id for log in accepted)
     actions: list[Action] = []
     raised = books.parent_quantity != goal
+    if raised and told_late and _provider_confirmed(snapshot, env, books):
+        # Before the raise: the marker that it writes names what is accepted and no longer what is told here, and a
+        # process that dies between the two would leave a lead that no single marker explains.
+        actions.append(Acknowledge((), told_late))
+        told_late = ()
     if raised:
         actions.append(SetParentQuantity(parent.id, books.parent_quantity, goal, marker.encode(accepted), carries))
     view = snapshot.provider

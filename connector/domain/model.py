@@ -259,8 +259,8 @@ class Snapshot:
     ``parent`` is None when children name a linked parent that cannot be read, or name none at all (then the family
     is just that one child). ``logs`` are all open logs of the parent and of the children, the parent's logs since the
     oldest of those (they carry the markers), and the children's Create logs where a reduction window needs them.
-    ``bases`` are the bundle parents of the parent, nearest first. ``accounts`` are the provider accounts of the
-    parent's customer.
+    ``bases`` are the bundle parents of the parent, nearest first, and ``base_logs`` their open logs. ``accounts`` are
+    the provider accounts of the parent's customer.
     """
 
     parent: Subscription | None
@@ -271,7 +271,8 @@ class Snapshot:
     scheduled: tuple[ScheduledLicenseChangeLog, ...] = ()
     bases: tuple[Subscription, ...] = ()
     base_logs: tuple[LicenseChangeLog, ...] = ()
-    linked_bases: tuple[Subscription, ...] = ()
+    at_customer: tuple[ProviderSubscription, ...] = ()
+    """Everything that the provider lists for the customer: limits may be pooled over it."""
     incomplete: str | None = None
     """Why this snapshot must not be decided on (a page failed, a row was deleted meanwhile); None when complete."""
 

@@ -197,10 +197,55 @@ class FamilyPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitCheck:
+    """One safety limit held against a plan. ``found`` is None when it cannot be known, which counts as beyond.
+
+    ``limit`` is its name under ``policy.limits`` (``money_added.EUR`` for one currency), ``unit`` what is counted
+    (families, seats, ``%``, or a currency in minor units), ``where`` the customer or family that it is about, empty for
+    the whole run, and ``detail`` what the figure was made of.
+    """
+
+    limit: str
+    allowed: int
+    found: int | None
+    unit: str
+    where: str = ""
+    detail: str = ""
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether the plan goes beyond the limit."""
+        return self.found is None or self.found > self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyVerdict:
+    """Whether a plan may be applied as it stands, and which figures say so. Planning shows it and never fails on it.
+
+    ``checks`` has the limits of the whole run, and those of single customers and families that are exceeded.
+    ``kill_switch`` says which kill switch is on, None if none is.
+    """
+
+    checks: tuple[LimitCheck, ...] = ()
+    kill_switch: str | None = None
+
+    @property
+    def violations(self) -> tuple[LimitCheck, ...]:
+        """The limits that the plan goes beyond."""
+        return tuple(check for check in self.checks if check.is_exceeded)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether a real run would start writing."""
+        return not self.violations and self.kill_switch is None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one pass would do. ``families`` are sorted by name and id: the same on every run."""
 
     families: tuple[FamilyPlan, ...]
+    verdict: SafetyVerdict = field(default_factory=SafetyVerdict)
 
     @property
     def has_changes(self) -> bool:

@@ -37,6 +37,11 @@ MAX_ROUNDS = 64
 
 def plan_family(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyPlan:
     """Decide and simulate until nothing is left to do."""
+    return play_family(snapshot, env, rules)[0]
+
+
+def play_family(snapshot: Snapshot, env: Environment, rules: RuleBook) -> tuple[FamilyPlan, Snapshot]:
+    """The plan of a family, and the world after it: what families that depend on it will meet."""
     rounds: list[FamilyDecision] = []
     world = snapshot
     while len(rounds) < MAX_ROUNDS:
@@ -51,7 +56,7 @@ def plan_family(snapshot: Snapshot, env: Environment, rules: RuleBook) -> Family
         world = simulate(world, decision, env)
     subject = snapshot.parent or snapshot.children[0]
     view = snapshot.provider
-    return FamilyPlan(
+    plan = FamilyPlan(
         family=subject.id,
         name=subject.name,
         customer=subject.customer_id,
@@ -61,6 +66,7 @@ def plan_family(snapshot: Snapshot, env: Environment, rules: RuleBook) -> Family
         log_names={log.id: _name(snapshot, log) for log in snapshot.logs if log.is_open},
         log_owners={log.id: log.subscription_id for log in snapshot.logs if log.is_open},
     )
+    return plan, world
 
 
 def _name(snapshot: Snapshot, log: LicenseChangeLog) -> str:

@@ -183,6 +183,6 @@ def set_aside_by_person(snapshot: Snapshot) -> tuple[LicenseChangeLog, ...]:
     ]
     return tuple(
         log
-        for log in snapshot.logs_of(parent.id)
+        for log in sorted(snapshot.logs_of(parent.id), key=lambda log: (log.created_on, log.id))
         if log.status is ProvisioningStatus.NOT_APPLICABLE and marker.decode(log.order_reference, open_child_logs)
     )

@@ -27,6 +27,7 @@ from connector.journal.records import (
     intent_document,
     lease_document,
     lease_held,
+    lease_lost,
     run_document,
     storable,
     unknown_intent,
@@ -71,6 +72,7 @@ class MemoryJournal:
         self._audit: list[ChainedEntry] = []
         self._deferrals: dict[SubscriptionId, Deferral] = {}
         self._leases: dict[SubscriptionId, tuple[Lease, object]] = {}
+        self._held: dict[SubscriptionId, object] = {}
         self._cache: dict[str, str] = {}
 
     @classmethod
@@ -178,6 +180,8 @@ class MemoryJournal:
         with self._guard:
             intent = self.get_intent(intent_id)
             for state in steps_to_settle(intent) if states is None else states:
+                if state is IntentState.SENDING:
+                    self._check_lease(intent.family)
                 intent = advance(intent, state, note)
                 self._record(intent, at, note)
                 self._chain(step_entry(intent, at, note, run_id=self._run_id, operator=operator))
@@ -293,13 +297,21 @@ class MemoryJournal:
                 former = held[0]
                 self._chain(taken_over_entry(family, former.holder, former.until, holder, now, self._run_id))
             self._leases[family] = (Lease(family, storable(holder), now + timedelta(seconds=seconds)), token)
+            self._held[family] = token
         try:
             yield
         finally:
             with self._guard:
+                if self._held.get(family) is token:
+                    del self._held[family]
                 held = self._leases.get(family)
                 if held is not None and held[1] is token:
                     del self._leases[family]
+
+    def _check_lease(self, family: SubscriptionId) -> None:
+        token, held = self._held.get(family), self._leases.get(family)
+        if token is not None and (held is None or held[1] is not token):
+            raise lease_lost(family, "somebody" if held is None else held[0].holder)
 
     def leases(self) -> Sequence[Lease]:
         """The leases that stand, by family; expired ones included until somebody takes them over."""

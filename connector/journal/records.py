@@ -215,6 +215,15 @@ def lease_held(family: SubscriptionId, holder: str, until: datetime) -> LockHeld
     )
 
 
+def lease_lost(family: SubscriptionId, holder: str) -> LockHeld:
+    """The error for a family that somebody else took over while this run slept."""
+    return LockHeld(
+        f"the lease of family {family} ran out meanwhile, and {holder} took the family over",
+        holder=holder,
+        hint="Nothing was sent. If this happens often, make run.lease longer.",
+    )
+
+
 def unknown_intent(intent_id: str) -> JournalError:
     """The error for an intent id that the journal does not know."""
     return JournalError(f"the journal knows no intent {intent_id}", hint="`linksub journal list` shows those it knows.")

@@ -14,14 +14,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 
 from connector.domain.model import SubscriptionId
 from connector.errors import JournalError
 from connector.journal import schema
 from connector.journal.errors import telling
 from connector.journal.reading import SqlReader, sound_intent
-from connector.journal.records import RunRecord, intent_terms, lease_held, storable, unknown_intent, utc
+from connector.journal.records import RunRecord, intent_terms, lease_held, lease_lost, storable, unknown_intent, utc
 from connector.journal.seals import canonical_json, link, seal
 from connector.journal.trail import ended_entry, planned_entry, started_entry, step_entry, taken_over_entry
 from connector.journal.transitions import advance, fresh, steps_to_settle
@@ -36,6 +36,10 @@ class SqlJournal(SqlReader):
     """
 
     _run_id: str | None = None
+
+    def __init__(self, engine: Engine, name: str, *, read_only: bool = False) -> None:
+        super().__init__(engine, name, read_only=read_only)
+        self._held: dict[SubscriptionId, str] = {}
 
     @contextmanager
     def _write(self, what: str) -> Iterator[Connection]:
@@ -87,7 +91,11 @@ class SqlJournal(SqlReader):
             _chain(connection, planned_entry(intent))
 
     def mark(self, intent_id: str, state: IntentState, at: datetime, note: str = "") -> Intent:
-        """Move an intent by one legal step and return it as it now is."""
+        """Move an intent by one legal step and return it as it now is.
+
+        Raises LockHeld instead of ``sending`` when this object leased the family and somebody else has taken it over:
+        whoever slept through its lease must not send what it decided before.
+        """
         return self._step(intent_id, (state,), at, note, None)
 
     def settle(self, intent_id: str, at: datetime, note: str, operator: str) -> Intent:
@@ -104,6 +112,8 @@ class SqlJournal(SqlReader):
                 raise unknown_intent(intent_id)
             intent = sound_intent(row, self.name)
             for state in steps_to_settle(intent) if states is None else states:
+                if state is IntentState.SENDING:
+                    self._check_lease(connection, intent.family)
                 intent = advance(intent, state, note)
                 _remember_step(connection, intent, at, note)
                 _chain(connection, step_entry(intent, at, note, run_id=self._run_id, operator=operator))
@@ -175,8 +185,20 @@ class SqlJournal(SqlReader):
                 _chain(connection, taken_over_entry(family, row.holder, row.until, holder, now, self._run_id))
                 connection.execute(delete(table).where(table.c.family == family))
             connection.execute(insert(table).values(family=family, holder=storable(holder), until=until, token=token))
+        self._held[family] = token
+
+    def _check_lease(self, connection: Connection, family: SubscriptionId) -> None:
+        token = self._held.get(family)
+        if token is None:
+            return
+        table = schema.leases
+        row = connection.execute(select(table).where(table.c.family == family)).one_or_none()
+        if row is None or row.token != token:
+            raise lease_lost(family, "somebody" if row is None else row.holder)
 
     def _give_back(self, family: SubscriptionId, token: str) -> None:
+        if self._held.get(family) == token:
+            del self._held[family]
         table = schema.leases
         with self._write(f"the end of the lease of family {family}") as connection:
             connection.execute(delete(table).where(table.c.family == family, table.c.token == token))

@@ -154,5 +154,13 @@ def run_document(result: RunResult, command: str) -> Mapping[str, object]:
         "plan": plan_document(result.plan),
         "outcomes": [outcome_document(outcome) for outcome in result.outcomes],
         "requests": {service: dict(kinds) for service, kinds in result.requests.items()},
+        "oldest_waiting": _oldest_waiting(result),
         "error": error_document(result.error) if result.error is not None else None,
     }
+
+
+def _oldest_waiting(result: RunResult) -> Mapping[str, object] | None:
+    if result.oldest_waiting is None:
+        return None
+    log, since = result.oldest_waiting
+    return {"log": log, "since": instant(since)}

@@ -154,10 +154,12 @@ def read_providers(
         if fulfilment is None or tenant is None or not needed(family):
             return family
         assert family.parent is not None and family.parent.provider is not None
-        view = _find(family.parent, views[(family.parent.provider, tenant)])
+        listed = views[(family.parent.provider, tenant)]
+        view = _find(family.parent, listed)
+        at_customer = tuple(listed.values()) if isinstance(listed, Mapping) else ()
         if isinstance(view, ProviderSubscription) and view.reducible is None and _may_decrease(family):
             view = read_one(fulfilment, tenant, view.id)
-        return replace(family, provider=view)
+        return replace(family, provider=view, at_customer=at_customer)
 
     return tuple(_in_parallel(complete, wanted, parallel))
 

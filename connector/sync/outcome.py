@@ -83,6 +83,8 @@ class RunResult:
     outcomes: tuple[FamilyOutcome, ...] = ()
     error: ConnectorError | None = None
     requests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    oldest_waiting: tuple[LogId, datetime] | None = None
+    """The child log that has waited longest when the pass ended, and since when; dated changes do not wait yet."""
 
     @classmethod
     def ended_early(

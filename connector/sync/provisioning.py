@@ -14,7 +14,7 @@ from uuid import UUID
 
 from connector.domain.model import NotAtProvider, ProviderSubscription, Snapshot, SubscriptionId
 from connector.domain.plan import SetProviderQuantity
-from connector.errors import OutcomeUnknown, PreconditionFailed, Rejected, Transient
+from connector.errors import OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, Transient
 from connector.sync.ports import AuditEntry, Clock, Fulfilment, Intent, IntentState, Journal
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,10 @@ class Provisioning:
                     return StillUnknown(f"the provider moved to {fresh.quantity} seats meanwhile")
                 view = fresh
                 intent = self._intent(action, salt=intent.request_id)
+            except ProtocolError as error:
+                # Refused by our own adapter before anything left, or an answer that cannot be read: read back next time.
+                self._mark(intent, IntentState.UNKNOWN, str(error))
+                return StillUnknown(str(error))
             except OutcomeUnknown as error:
                 last = error.text or str(error)
                 self._mark(intent, IntentState.UNKNOWN, last)
@@ -167,8 +171,7 @@ class Provisioning:
             if same and intent.state is not IntentState.PLANNED:
                 again = intent
             elif intent.state is IntentState.PLANNED:
-                self._journal.mark(intent.id, IntentState.SENDING, self._clock.now(), "superseded before it was sent")
-                self._journal.mark(intent.id, IntentState.REJECTED, self._clock.now(), "superseded before it was sent")
+                self._journal.mark(intent.id, IntentState.SETTLED, self._clock.now(), "superseded before it was sent")
             elif intent.target == action.before:
                 self._mark(intent, IntentState.CONFIRMED, "found done by a later run")
             else:
@@ -190,7 +193,7 @@ class Provisioning:
     def _read(self, action: SetProviderQuantity) -> ProviderSubscription | None:
         try:
             found = self._fulfilment.get_subscription(action.tenant, action.subscription)
-        except (Transient, Rejected) as error:
+        except (Transient, Rejected, ProtocolError) as error:
             logger.warning("family %s: the provider could not be read back: %s", self._family, error)
             return None
         return None if isinstance(found, NotAtProvider) else found

@@ -6,25 +6,26 @@ A dry run is the same path up to the plan and stops there; it holds no journal a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from zoneinfo import ZoneInfoNotFoundError
 
 from connector.domain import marker
+from connector.domain.bundle_order import plan_in_order, predecessors, stages, subject_of
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
 from connector.domain.explain import as_if_retried
 from connector.domain.model import Snapshot, SubscriptionId
 from connector.domain.plan import Plan
 from connector.domain.policy import Policy
-from connector.domain.rounds import plan_family
 from connector.domain.rules.registry import RuleBook
-from connector.errors import ConfigError, ConnectorError
+from connector.errors import ConfigError, ConnectorError, Interrupted
+from connector.sync.families import Workthrough, mistake, oldest_waiting
 from connector.sync.gather import Providers, Selection, has_something_due, read_providers, select, snapshots
-from connector.sync.outcome import Explanation, FamilyOutcome, Progress, RunResult
+from connector.sync.outcome import Explanation, FamilyOutcome, FamilyState, Progress, RunResult
 from connector.sync.ports import Clock, Crm, Journal
+from connector.sync.stopping import StopRequest, why_stop
 from connector.sync.unit_of_work import RunContext, UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How one pass is run. ``only`` restricts it to one family (the id of its parent or of one of its children)."""
+    """How one pass is run. ``only`` restricts it to one family (the id of its parent or of one of its children).
+
+    From ``stop_before`` on, or once ``stop`` was asked for, no further family is started.
+    """
 
     dry_run: bool = False
     only: SubscriptionId | None = None
     parallel: int = 4
     lease_seconds: float = 600.0
+    stop_before: datetime | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +65,13 @@ class Pass:
         """One pass. Errors that end it early come back in the result, with what was done until then."""
         started = self.clock.now()
         plan, zone, outcomes = Plan(()), "UTC", list[FamilyOutcome]()
+        families: tuple[Snapshot, ...] = ()
         error: ConnectorError | None = None
         try:
             self.progress.stage("reading Dataverse")
             context = self._context()
             zone = context.calendar.zone.key
+            self._stop_between_stages()
             families = self._gather(context)
             plan = make_plan(families, context, started)
             if not self.options.dry_run:
@@ -71,6 +79,9 @@ class Pass:
                 self._apply(context, families, outcomes)
         except ConnectorError as raised:
             error = raised
+        except Exception as raised:
+            logger.exception("a mistake of linksub's own", extra={"event": "run.mistake"})
+            error = mistake(raised)
         return RunResult(
             self.run_id,
             started,
@@ -80,6 +91,7 @@ class Pass:
             zone,
             tuple(sorted(outcomes, key=lambda outcome: (outcome.name, outcome.family))),
             error,
+            oldest_waiting=None if self.options.dry_run else oldest_waiting(families, outcomes, self.clock.now()),
         )
 
     def explain(self) -> tuple[Explanation, ...]:
@@ -149,19 +161,46 @@ class Pass:
         return Selection((row.linked_parent,), ()) if row.linked_parent is not None else Selection((), (only,))
 
     def _apply(self, context: RunContext, families: Sequence[Snapshot], outcomes: list[FamilyOutcome]) -> None:
-        """Each family is serial in itself; families run beside one another up to a bound."""
+        """Each family is serial in itself; families run beside one another up to a bound. Raises what ended it early."""
 
-        def work(family: Snapshot) -> FamilyOutcome:
-            unit = UnitOfWork(context, self.crm, self.journal, self.clock, lambda: self._reread(family), family)
-            outcome = unit.run()
-            self.progress.family_done(outcome)
-            return outcome
+        def unit(family: Snapshot) -> UnitOfWork:
+            return UnitOfWork(context, self.crm, self.journal, self.clock, lambda: self._reread(family), family)
 
-        if self.options.parallel <= 1 or len(families) <= 1:
-            # One by one, so that what was done before an error is kept.
-            outcomes.extend(map(work, families))
-            return
-        _run_parallel(work, families, self.options.parallel, outcomes)
+        work = Workthrough(unit, self._brake, self.progress)
+        before = predecessors(families, lambda family: context.environment(family, self.clock.now()))
+        try:
+            for stage in stages(families, before):
+                settled = {outcome.family: outcome for outcome in work.outcomes}
+                ready: list[Snapshot] = []
+                for family in stage:
+                    blocker = _not_settled(before[subject_of(family)], settled)
+                    if blocker is not None:
+                        work.outcomes.append(_stays_behind(family, blocker))
+                    elif before[subject_of(family)]:
+                        ready += self._again(family, context)
+                    else:
+                        ready.append(family)
+                error = work.run(ready, self.options.parallel)
+                if error is not None:
+                    raise error
+        finally:
+            outcomes.extend(work.outcomes)
+        if self.options.stop.reason is not None:
+            raise Interrupted(f"{self.options.stop.reason}: everything in hand was finished")
+
+    def _brake(self) -> str | None:
+        return why_stop(self.options.stop, self.clock, self.options.stop_before)
+
+    def _stop_between_stages(self) -> None:
+        """Before anything is in hand, a wish to stop is followed at once."""
+        reason = self._brake()
+        if reason is not None:
+            raise Interrupted(f"{reason}: nothing was started")
+
+    def _again(self, family: Snapshot, context: RunContext) -> tuple[Snapshot, ...]:
+        """A family whose predecessor has just changed, with the provider's word: read again before it is decided."""
+        fresh = self._reread(family)
+        return self._read_providers([fresh], context) if fresh is not None else ()
 
     def _reread(self, family: Snapshot) -> Snapshot | None:
         """The family as the CRM has it now, by the way in which it was found."""
@@ -169,9 +208,24 @@ class Pass:
         return next(iter(snapshots(self.crm.load_families(selection.parents, selection.singles), selection)), None)
 
 
-def subject_of(family: Snapshot) -> SubscriptionId:
-    """The id by which a family goes: its parent's, or that of a child without one."""
-    return family.parent.id if family.parent is not None else family.children[0].id
+def _not_settled(
+    before: frozenset[SubscriptionId], settled: Mapping[SubscriptionId, FamilyOutcome]
+) -> FamilyOutcome | None:
+    """The first predecessor that did not come to a good end."""
+    ends = [settled[family] for family in sorted(before) if family in settled]
+    return next((outcome for outcome in ends if outcome.state not in (FamilyState.DONE, FamilyState.NOTHING)), None)
+
+
+def _stays_behind(family: Snapshot, blocker: FamilyOutcome) -> FamilyOutcome:
+    subject = family.parent or family.children[0]
+    return FamilyOutcome(
+        subject.id,
+        subject.name,
+        FamilyState.WAITING,
+        reason=f"it goes after {blocker.name!r}, which is {blocker.state.value}: {blocker.reason}",
+        remedy="nothing to do here: it goes once that one is settled",
+        rule="LS-029",
+    )
 
 
 def _selection_for(family: Snapshot) -> Selection:
@@ -183,31 +237,5 @@ def _selection_for(family: Snapshot) -> Selection:
 
 def make_plan(families: Sequence[Snapshot], context: RunContext, now: datetime) -> Plan:
     """The plan of a pass: pure, and sorted by name and id so that it is the same on every run."""
-    plans = [plan_family(family, context.environment(family, now), context.rules) for family in families]
+    plans = plan_in_order(families, lambda family: context.environment(family, now), context.rules)
     return Plan(tuple(sorted(plans, key=lambda plan: (plan.name, plan.family))))
-
-
-def _run_parallel(
-    work: Callable[[Snapshot], FamilyOutcome],
-    families: Sequence[Snapshot],
-    parallel: int,
-    outcomes: list[FamilyOutcome],
-) -> None:
-    """Run the families on threads. What ends the run lets the families in hand finish and starts no other."""
-    with ThreadPoolExecutor(max_workers=min(parallel, len(families)), thread_name_prefix="family") as pool:
-        futures = [pool.submit(work, family) for family in families]
-        first: BaseException | None = None
-        for future in futures:
-            if first is not None:
-                future.cancel()
-            if future.cancelled():
-                continue
-            raised = future.exception()
-            if raised is None:
-                outcomes.append(future.result())
-            elif first is None:
-                first = raised
-                for other in futures:
-                    other.cancel()
-        if first is not None:
-            raise first

@@ -30,6 +30,7 @@ from connector.domain.rounds import simulate
 from connector.domain.rules.registry import Environment, RuleBook
 from connector.errors import (
     AuthError,
+    ConnectorError,
     JournalError,
     LockHeld,
     OutcomeUnknown,
@@ -176,7 +177,7 @@ class UnitOfWork:
                 operation="read family",
                 hint="look at the parent subscription in Work 365",
             )
-        self._snapshot = replace(fresh, provider=self._snapshot.provider)
+        self._snapshot = replace(fresh, provider=self._snapshot.provider, at_customer=self._snapshot.at_customer)
 
     # -- writes ---------------------------------------------------------------------------------------------------
 
@@ -204,12 +205,20 @@ class UnitOfWork:
         self._crm.update_logs(
             [LogUpdate(log.id, log.etag, ProvisioningStatus.PROVISIONED, "", provisioned_on=now) for log in logs]
         )
-        for intent in self._journal.open_intents(self._family):
-            if intent.state is IntentState.UNKNOWN:
-                self._journal.mark(intent.id, IntentState.SETTLED, now, "the family was settled")
+        self._close_intents(now)
         self._journal.clear_deferral(self._family)
         names = ", ".join(self._log_names.get(log.id, log.id) for log in logs)
         self._effect("logs.provisioned", f"Provisioned: {names}", logs=[log.id for log in logs])
+
+    def _close_intents(self, now: datetime) -> None:
+        """Close what an earlier pass left open: the provider was read since, so its outcome is known."""
+        view = self._snapshot.provider
+        for intent in self._journal.open_intents(self._family):
+            done = isinstance(view, ProviderSubscription) and view.quantity == intent.target
+            if intent.state is not IntentState.PLANNED:
+                state = IntentState.CONFIRMED if done else IntentState.REJECTED
+                self._journal.mark(intent.id, state, now, "found by a later pass" if done else "the world moved on")
+            self._journal.mark(intent.id, IntentState.SETTLED, now, "the family was settled")
 
     def _provision(self, action: SetProviderQuantity) -> FamilyOutcome | None:
         """Ask the provider again right before the write; write only if that changes nothing."""
@@ -337,6 +346,13 @@ class UnitOfWork:
         if wait is not None and not self._effects:
             return self._outcome(FamilyState.WAITING, decisions, wait.reason, wait.remedy, wait.rule, wait.until)
         return self._outcome(FamilyState.DONE if self._effects else FamilyState.NOTHING, decisions)
+
+    def broken_by(self, error: BaseException) -> FamilyOutcome:
+        """The outcome when an error got out of :meth:`run`: failed, with everything that was confirmed until then."""
+        if isinstance(error, ConnectorError):
+            return self._outcome(FamilyState.FAILED, reason=str(error), remedy=error.hint or "")
+        reason = "out of memory" if isinstance(error, MemoryError) else f"a mistake of linksub's own ({error!r})"
+        return self._outcome(FamilyState.FAILED, reason=reason, remedy="run again; what was begun is resumed")
 
     def _outcome(
         self,

@@ -14,6 +14,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+import connector.sync.run
 from connector.crm.dataverse import classify_dataverse, parse_dataverse_error
 from connector.crm.metadata import OrgMetadata
 from connector.crm.repository import DataverseCrm
@@ -33,6 +34,7 @@ from connector.sandbox.faults import Fault as SandboxFault
 from connector.sandbox.faults import status_answer
 from connector.sandbox.trace import batch_parts, is_write
 from connector.sandbox.wire import Request, Response
+from connector.sandbox.work365 import LOG, SUBSCRIPTION
 from connector.sync.outcome import Progress, RunResult
 from connector.sync.ports import Fulfilment, IntentState, ProviderHandle, RunInfo
 from connector.sync.run import Pass, RunOptions
@@ -80,7 +82,7 @@ class PassRecord:
 class Run:
     """A finished scenario."""
 
-    scenario: Trouble
+    trouble: Trouble
     history: History
     passes: tuple[PassRecord, ...]
     edited: bool
@@ -155,6 +157,9 @@ class Bench:
         self._start = Checkpoint(self.sandbox)
         self._session = make_session()
         self._session.mount("https://", InProcess(self))
+        self._session.trust_env = False
+        self._answers: dict[tuple[object, ...], Response] = {}
+        self._mark = ""
         self._tokens = {api: Tokens(self.sandbox, api) for api in ("dataverse", "partner_center")}
         self._memory: OrgMetadata | None = None
         self.passes = 0
@@ -166,12 +171,12 @@ class Bench:
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    def run(self, scenario: Trouble, *, rest: int = 3) -> Run:
+    def run(self, trouble: Trouble, *, rest: int = 3) -> Run:
         """Play a scenario: passes until nothing disturbs any more, and then until one writes nothing.
 
         At most ``rest`` undisturbed passes are made; the oracle says whether that was one too many.
         """
-        self._reset(scenario)
+        self._reset(trouble)
         records: list[PassRecord] = []
         undisturbed = 0
         while undisturbed < rest and len(records) < MOST_PASSES:
@@ -186,13 +191,14 @@ class Bench:
                 if record.writes == 0:
                     break
             self.sandbox.clock.advance(BETWEEN_PASSES)
-        return Run(scenario, self.history, tuple(records), self._edited)
+        return Run(trouble, self.history, tuple(records), self._edited)
 
-    def _reset(self, scenario: Trouble) -> None:
+    def _reset(self, trouble: Trouble) -> None:
         self._start.restore()
-        self._scenario = scenario
-        self._faults: dict[int, Kind] = {fault.call: fault.kind for fault in scenario.faults}
-        self._edit = scenario.edit
+        self._mark = ""
+        self._trouble = trouble
+        self._faults: dict[int, Kind] = {fault.call: fault.kind for fault in trouble.faults}
+        self._edit = trouble.edit
         self._edited = False
         self._calls = 0
         self._writes = 0
@@ -207,18 +213,22 @@ class Bench:
     def _pass(self) -> PassRecord:
         self.passes += 1
         first, self._writes, self._disturbed = self._calls + 1, 0, False
-        if self._scenario.journal_lost:
+        if self._trouble.journal_lost:
             self._journal = MemoryJournal()
         run_id = f"{len(self.history.events):04d}{self.passes:028d}"
         started = self.sandbox.clock.now()
         self._journal.begin_run(RunInfo(run_id, "operator@host", "run", started, "0"))
         self._journal.drop_leases(started, "host run ")
+        ours = connector.sync.run.UnitOfWork
         try:
+            connector.sync.run.UnitOfWork = self.unit_of_work or ours  # type: ignore[misc]
             result = self._connector(run_id).run()
             self._journal.end_run(run_id, self.sandbox.clock.now(), int(result.exit_code), {})
         except Crash:
             result = None
             self._journal = self._at_death
+        finally:
+            connector.sync.run.UnitOfWork = ours  # type: ignore[misc]
         return PassRecord(first, self._calls, result, self._writes, self._disturbed)
 
     def _connector(self, run_id: str) -> Pass:
@@ -297,7 +307,7 @@ class Bench:
         if self._exchange_freely:
             return self._handle(service, request), False
         self._calls += 1
-        if self._edit is not None and self._scenario.edit_at <= self._calls:
+        if self._edit is not None and self._trouble.edit_at <= self._calls:
             self._let_edit(self._edit)
         kind = self._faults.pop(self._calls, None)
         if kind is not None:
@@ -338,9 +348,30 @@ class Bench:
         return status_answer(service, SandboxFault("status", status=500)), False
 
     def _handle(self, service: str, request: Request) -> Response:
+        """The sandbox's answer. One to a read is kept for the next time that the same world is asked the same.
+
+        The mark of a world is all of its rows; an answer of the provider also depends on the time.
+        """
+        if is_write(request):
+            self._mark = ""
+            return self._ask(service, request)
+        boundary = request.body[: request.body.find(b"\r\n")] if request.body else b""
+        body = request.body.replace(boundary[2:], b"") if boundary else b""
+        time = self.sandbox.clock.now() if service == "partner_center" else None
+        self._mark = self._mark or self._world_mark()
+        key = (service, request.method, request.path, request.query, body, time, self._mark)
+        if key not in self._answers:
+            self._answers[key] = self._ask(service, request)
+        return self._answers[key]
+
+    def _ask(self, service: str, request: Request) -> Response:
         answer = self.sandbox.handle(service, request)
         assert isinstance(answer, Response)
         return answer
+
+    def _world_mark(self) -> str:
+        rows = [[sorted(row.items()) for row in self.sandbox.store.rows(table)] for table in (SUBSCRIPTION, LOG)]
+        return repr((rows, self.sandbox.partner_center.subscriptions))
 
     def _die(self) -> None:
         # Whatever `finally` does on the way out, a process that is killed does not do.
@@ -353,6 +384,7 @@ class Bench:
             return
         self._edited = self._disturbed = True
         self.sandbox.perform(edit.step)
+        self._mark = ""
         self._note("person", edit.name)
 
     def _note(self, actor: Any, what: str) -> None:
@@ -406,7 +438,7 @@ def _plugins() -> Mapping[str, Any]:
 
 def describe(run: Run, complaints: Sequence[str]) -> str:
     """Everything that is needed to see what went wrong."""
-    lines = [f"scenario: {run.scenario}", *(f"  VIOLATED {text}" for text in complaints)]
+    lines = [f"scenario: {run.trouble}", *(f"  VIOLATED {text}" for text in complaints)]
     lines += [f"  {event}" for event in run.history.events]
     for number, record in enumerate(run.passes, start=1):
         result = record.result

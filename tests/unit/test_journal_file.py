@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -176,12 +177,13 @@ def test_an_old_schema_is_read_in_a_copy(tmp_path: Path) -> None:
 
 def test_a_journal_opened_for_reading_records_nothing(journal_path: Path) -> None:
     with open_journal(journal_path, now=NOW, read_only=True) as journal:
-        for record in (
+        attempts: list[Callable[[], None]] = [
             lambda: journal.begin_run(RUN),
             lambda: journal.append(AuditEntry(at=NOW, run_id="run-1", event="said")),
             lambda: journal.defer(FAMILY, NOW, "later"),
             lambda: journal.lease(FAMILY, "me", NOW, 300).__enter__(),
-        ):
+        ]
+        for record in attempts:
             with pytest.raises(JournalError, match="reading only"):
                 record()
 

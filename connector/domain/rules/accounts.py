@@ -69,6 +69,9 @@ def _wrong_tenant(ctx: Context) -> Objection | None:
     if not isinstance(view, ProviderSubscription):
         return None
     account = account_of(ctx.snapshot)
+    if isinstance(account, str) and ctx.books is not None and (ctx.books.parent_open or ctx.books.told_late):
+        # Changes that an earlier pass carried are not judged by LS-013 again: without an account they wait here.
+        return hold(f"the parent was raised already and cannot be provisioned now: {account}", parent=ctx.parent.id)
     if isinstance(account, ProviderAccount) and account.tenant is not None and account.tenant != view.tenant:
         return hold(
             f"the provider account names tenant {account.tenant}, the subscription is in tenant {view.tenant}",

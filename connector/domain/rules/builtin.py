@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from connector.domain.rules import accounts, books, guarantees, links, provider_state, reductions, turn
+from connector.domain.rules import (
+    accounts,
+    books,
+    bundles,
+    guarantees,
+    links,
+    provider_guarantees,
+    provider_state,
+    reductions,
+    turn,
+)
 from connector.domain.rules.registry import RuleBook
 
 BUILTIN = RuleBook(
@@ -11,9 +21,11 @@ BUILTIN = RuleBook(
         *links.RULES,
         *accounts.RULES,
         *books.RULES,
+        *bundles.RULES,
         *provider_state.RULES,
         *reductions.RULES,
         *guarantees.RULES,
+        *provider_guarantees.RULES,
     )
 )
 """All rules of this package; packages from outside extend it by the entry point group ``linksub.rules``."""

@@ -1,48 +1,315 @@
-"""What the unit of work keeps by the way it is built: rules without a function, each shown by a scenario."""
+"""What the unit of work keeps by the way it is built: rules without a function, each shown by a scenario or a test.
+
+A rule of the sources that another step realises is listed here too, under its own number, and names that step.
+"""
 
 from __future__ import annotations
 
-from connector.domain.rules.registry import Rule, Scope, Severity, Stage
+from connector.domain.rules.registry import Message, Rule, Scope, Severity, Stage
 
 
-def _guarantee(rule_id: str, statement: str, source: str, severity: Severity = Severity.INFO) -> Rule:
-    return Rule(rule_id, statement, Scope.GUARANTEE, Stage.POST_OPERATION, 100, source, severity=severity)
+def kept(
+    rule_id: str,
+    statement: str,
+    source: str,
+    kept_by: str,
+    *,
+    shown_by: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
+    message: Message = Message.UPDATE,
+    stage: Stage = Stage.POST_OPERATION,
+    severity: Severity = Severity.INFO,
+    remedy: str = "",
+    missing: str = "",
+) -> Rule:
+    """A guarantee: what is kept, and by what."""
+    return Rule(
+        rule_id,
+        statement,
+        Scope.GUARANTEE,
+        stage,
+        100,
+        source,
+        message=message,
+        columns=columns,
+        severity=severity,
+        remedy=remedy,
+        kept_by=kept_by,
+        missing=missing,
+        shown_by=shown_by,
+    )
 
+
+_CRM = "tests/contract/test_crm_repository.py"
+_JOURNAL = "tests/unit/test_journal_port.py"
+_PUSHING = "tests/contract/test_partner_center_writing.py"
 
 RULES = (
-    _guarantee(
+    kept(
         "LS-001",
         "Only Awaiting logs are worked on, archived or not; other statuses are never touched.",
         "work365 facts §9.1",
+        "the one query of a poll asks for the status alone, and decide() judges Awaiting logs only",
+        columns=("status",),
+        stage=Stage.PRE_VALIDATION,
     ),
-    _guarantee(
+    kept(
         "LS-006",
         "Logs are taken in the order of effective instant, created on and id: the same on every run.",
         "work365 facts §9.6",
+        "seats.order_key, by which every list of logs is sorted before it is judged",
+        columns=("effective_date", "provision_on", "created_on"),
+        stage=Stage.PRE_VALIDATION,
+        shown_by=(
+            "tests/unit/test_decide.py"
+            "::test_deciding_twice_on_the_same_world_gives_the_same_answer_whatever_the_order_of_rows",
+        ),
     ),
-    _guarantee(
+    kept(
+        "LS-007",
+        "One family is worked on by one worker at a time; whoever comes second finds what the first one left.",
+        "work365 facts §9.7",
+        "the lease of a family in the journal, and the run lock of a state directory",
+        stage=Stage.PRE_OPERATION,
+        shown_by=(
+            f"{_JOURNAL}::test_a_lease_keeps_others_out_and_names_its_holder",
+            "tests/fault/test_journal_faults.py::test_the_run_lock_keeps_another_process_out_and_dies_with_its_holder",
+        ),
+    ),
+    kept(
         "LS-022",
         "A child's change is pushed as one parent change, one provider change, the parent's log and then the child's.",
-        "work365 facts §9.22, §9.31",
+        "work365 facts §9.22",
+        "the order of the actions that decide() returns",
+        columns=("quantity",),
     ),
-    _guarantee(
+    kept(
+        "LS-023",
+        "Only the parent's quantity and Order Reference are written; its log is made by the CRM, never by linksub.",
+        "work365 facts §9.23",
+        "the Crm port, which has a write for one and no call that creates a row",
+        columns=("quantity", "order_reference"),
+    ),
+    kept(
+        "LS-024",
+        "The provider is read, told an absolute quantity under the version that was read, and read again after a 412.",
+        "work365 facts §9.24",
+        "providers.partner_center (If-Match) and sync.provisioning (read back, compare, decide again)",
+        shown_by=(
+            f"{_PUSHING}::test_a_change_sends_the_whole_resource_back_with_one_field_changed",
+            f"{_PUSHING}::test_if_match_is_sent_in_quotes_and_only_when_the_resource_carries_an_etag",
+        ),
+    ),
+    kept(
+        "LS-025",
+        "A provider that has the target already gets no change: the logs are acknowledged, and a second run does nothing.",
+        "work365 facts §9.25 (error E11)",
+        "absolute targets: SetProviderQuantity is only planned where the numbers differ",
+    ),
+    kept(
+        "LS-026",
+        "After a death between parent and provider the next run finds what the parent carries and adds nothing twice.",
+        "work365 facts §9.26; design §4 step 1",
+        "the marker in the parent's Order Reference, written in the same request as its quantity",
+        columns=("order_reference",),
+    ),
+    kept(
         "LS-027",
         "Changes that are due together are netted; with netting off, increases go first and decreases after them.",
         "work365 facts §9.27",
+        "decide(): the sum of what is accepted is the target; policy.netting",
+        columns=("quantity",),
     ),
-    _guarantee(
+    kept(
+        "LS-028",
+        "However many children change, their parent's subscription at the provider is changed at most once in a round.",
+        "work365 facts §9.28",
+        "netting: one target for each family and round, and a result for each child's log",
+        columns=("quantity",),
+    ),
+    kept(
+        "LS-030",
+        "Nothing flows down: no parent's or provider's number is ever written to a child, nor a provider's to a parent.",
+        "work365 facts §9.30; seed Linked Subscriptions",
+        "the actions there are: none writes a child's quantity, and the parent's comes from its children alone",
+        columns=("quantity",),
+    ),
+    kept(
+        "LS-031",
+        "When the provider has confirmed, the parent's log becomes Provisioned and then, in the same step, its children's.",
+        "work365 facts §9.31",
+        "Acknowledge: one atomic change set, the parent's logs first",
+        columns=("status",),
+    ),
+    kept(
         "LS-032",
         "A manual parent gets its quantity and log, no provider is called, and the children follow a person's confirmation.",
         "work365 facts §9.32",
+        "decide(): for a provider that a person serves it plans no provider change and waits for the parent's log",
+        columns=("quantity", "status"),
+        remedy="provision the seats at the provider, then set the parent's log to Provisioned",
     ),
-    _guarantee(
+    kept(
         "LS-033",
         "A final no of the provider makes the parent's log Failed with its text; the children's stay Awaiting.",
         "work365 facts §9.33",
+        "the unit of work: the failure is the parent's (policy.child_when_parent_fails), and LS-005 blocks what follows",
+        columns=("status", "message"),
+        severity=Severity.ERROR,
+        remedy="mend the cause, then set the parent's log to Awaiting Provisioning; the children follow by themselves",
     ),
-    _guarantee(
+    kept(
+        "LS-034",
+        "A busy or throttled provider is tried again, after two minutes on a conflict, and given up after five tries.",
+        "work365 facts §9.34 (errors E3, E20, E23)",
+        "sync.provisioning (MAX_TRIES) and the waits of providers.partner_center.codes",
+        severity=Severity.WARNING,
+        remedy="if it was given up: look at the subscription in Partner Center, then set the parent's log to Awaiting",
+        shown_by=(f"{_PUSHING}::test_a_busy_subscription_says_how_long_to_leave_it_alone",),
+    ),
+    kept(
+        "LS-036",
+        "A netted batch succeeds or fails as one: its children carry the same state and the same reason.",
+        "work365 facts §9.36",
+        "one provider change for the batch, and one atomic change set for its logs",
+        columns=("status", "message"),
+    ),
+    kept(
+        "LS-037",
+        "A child that is deactivated takes its seats off the parent, under the rules for any decrease.",
+        "work365 facts §9.37",
+        "an inactive child counts as nothing, and its deactivation log is a decrease like others (LS-016 to LS-018)",
+        message=Message.SET_STATE,
+        columns=("state", "quantity"),
+    ),
+    kept(
+        "LS-038",
+        "A child that is activated again brings its seats back to the parent.",
+        "work365 facts §9.38",
+        "its activation log is an increase like others",
+        message=Message.SET_STATE,
+        columns=("state", "quantity"),
+    ),
+    kept(
+        "LS-039",
+        "Switching a child from Do Nothing to Linked pushes nothing by itself.",
+        "work365 facts §9.39; seed Linked Subscriptions (setup)",
+        "only Awaiting logs are pushed, never a difference of sums",
+        message=Message.ASSOCIATE,
+        columns=("provider", "linked_parent"),
+    ),
+    kept(
+        "LS-040",
+        "Linking a child to another parent pushes nothing by itself; what no longer adds up is held on both (LS-015).",
+        "work365 facts §9.40",
+        "only Awaiting logs are pushed, never a difference of sums",
+        message=Message.ASSOCIATE,
+        columns=("linked_parent",),
+    ),
+    kept(
+        "LS-041",
+        "Dated increases take place at 00:05 and decreases at 23:30 of the tenant's time zone, UTC if none is set.",
+        "work365 facts §9.41; seed Subscription Management",
+        "domain.calendar, exact through changes of summer time; LS-009 makes a change wait for its instant",
+        columns=("effective_date", "provision_on"),
+        stage=Stage.PRE_VALIDATION,
+    ),
+    kept(
+        "LS-042",
+        "A change dated today is a log and is pushed; a future one is a scheduled change, seen and never pushed early.",
+        "work365 facts §9.42; seed Subscription Management",
+        "a scheduled change is read to be shown only; Work 365 makes its log on the date, and that log is pushed",
+        message=Message.CREATE,
+        columns=("effective_date", "provision_on"),
+        stage=Stage.PRE_VALIDATION,
+    ),
+    kept(
+        "LS-043",
+        "A change of seats keeps what the provider holds for the renewal: it is read before and written back, moved by as"
+        " many seats.",
+        "work365 facts §9.43; Partner Center facts §6.5",
+        "sync.renewal, through the journal; a change that cannot be written back is reported as lost, the seats stand",
+        columns=("quantity",),
+        severity=Severity.WARNING,
+        remedy="schedule the renewal change again in Partner Center",
+        shown_by=(
+            f"{_PUSHING}::test_a_lost_schedule_is_written_back_adjusted_and_verified",
+            f"{_PUSHING}::test_a_schedule_that_a_person_made_meanwhile_stands",
+        ),
+    ),
+    kept(
+        "LS-045",
+        "A decrease dated inside the window whose 23:30 lies after the provider's UTC deadline is refused beforehand.",
+        "work365 facts §9.45, §5.2",
+        "LS-017, which compares the deadline with the instant of the run",
+        columns=("provision_on", "quantity"),
+        stage=Stage.PRE_OPERATION,
+        severity=Severity.ERROR,
+        remedy="date the decrease one day earlier, repeat it at the renewal, or move the seats to another location",
+    ),
+    kept(
+        "LS-046",
+        "No log and no subscription is ever deleted or deactivated.",
+        "work365 facts §9.46",
+        "the Dataverse client and the Crm port have no such call",
+        message=Message.SET_STATE,
+        shown_by=("tests/contract/test_dataverse_client.py::test_the_client_has_no_delete_call",),
+    ),
+    kept(
+        "LS-047",
+        "Of a log, archived or not, only provisioning status, message and provisioned-on are written.",
+        "work365 facts §9.47",
+        "LogUpdate, which has no other column",
+        columns=("status", "message", "provisioned_on"),
+        shown_by=(f"{_CRM}::test_logs_are_acknowledged_in_order_in_one_change_set",),
+    ),
+    kept(
+        "LS-048",
+        "A dry run shows parent, old and new number, logs and reasons, and writes nothing anywhere.",
+        "work365 facts §9.48",
+        "the same pass as a real run up to the plan, with a journal in memory",
+        shown_by=(
+            "tests/scenario/test_passes.py"
+            "::test_a_dry_run_sends_no_write_leaves_the_state_alone_and_plans_what_the_next_run_does",
+        ),
+    ),
+    kept(
+        "LS-050",
+        "Numbers of choices and names of columns come from the organisation's metadata; an unknown label stops the run.",
+        "work365 facts §9.50; design §6",
+        "the mapping holds labels only, and crm.metadata resolves them or refuses with everything that is missing",
+        stage=Stage.PRE_VALIDATION,
+        severity=Severity.ERROR,
+        remedy="compare the mapping with the tables and choices of your CRM",
+        shown_by=(
+            f"{_CRM}::test_everything_that_the_organisation_lacks_is_said_at_once",
+            f"{_CRM}::test_labels_are_compared_without_regard_to_case_and_synonyms_are_accepted",
+        ),
+    ),
+    kept(
+        "LS-051",
+        "An audit lists what does not fit between logs, children, parents and provider, and fails on any error.",
+        "work365 facts §9.51",
+        "",
+        missing="there is no audit command yet; drift that stands in the way of a change is held and shown by a run",
+    ),
+    kept(
+        "LS-053",
+        "Partner Center gets fewer than 500 requests per minute and tenant, and one subscription not too many changes.",
+        "work365 facts §9.53",
+        "the rate gate of the transport (http.partner_center_per_minute); netting keeps the number of changes low",
+        missing="changes of one subscription are not counted, so nobody is warned at 1,000",
+        shown_by=("tests/contract/test_transport_gate.py::test_at_most_so_many_leave_in_any_minute",),
+    ),
+    kept(
         "LS-061",
         "A pass carries as many changes as the parent's Order Reference can name; the rest goes in the next round.",
         "design §4 step 1",
+        "decide(): the capacity of the marker",
+        columns=("order_reference",),
+        shown_by=(
+            "tests/unit/test_decide.py"
+            "::test_a_pass_carries_only_as_many_changes_as_the_marker_names_and_the_rest_follows",
+        ),
     ),
 )

@@ -1,0 +1,101 @@
+"""The order of families that hang on one another (rule LS-029): pure, and only among families of the same pass.
+
+A base's increase goes before its add-on's, an add-on's decrease before its base's. Everything else may go side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
+
+from connector.domain.model import ProviderSubscription, Snapshot, SubscriptionId
+from connector.domain.plan import FamilyPlan
+from connector.domain.rounds import play_family
+from connector.domain.rules.registry import Environment, RuleBook
+from connector.domain.seats import is_linked_child, moves_seats
+
+EnvironmentOf = Callable[[Snapshot], Environment]
+
+
+def subject_of(family: Snapshot) -> SubscriptionId:
+    """The id by which a family goes: its parent's, or that of a child without one."""
+    return family.parent.id if family.parent is not None else family.children[0].id
+
+
+def asked_for(family: Snapshot, env: Environment) -> int:
+    """Net seats that the family's due changes ask for, whatever becomes of them."""
+    parent = family.parent
+    if parent is None:
+        return 0
+    children = {child.id for child in family.children if is_linked_child(child, parent)}
+    return sum(
+        log.quantity or 0
+        for log in family.logs
+        if log.subscription_id in children and log.is_awaiting and moves_seats(log) and env.calendar.is_due(log, env.now)
+    )
+
+
+def predecessors(
+    families: Sequence[Snapshot], environment: EnvironmentOf
+) -> Mapping[SubscriptionId, frozenset[SubscriptionId]]:
+    """Family → the families of this pass that have to go before it."""
+    before: dict[SubscriptionId, set[SubscriptionId]] = {subject_of(family): set() for family in families}
+    for family in families:
+        parent = family.parent
+        if parent is None or parent.bundle_parent is None or parent.bundle_parent not in before:
+            continue
+        seats = asked_for(family, environment(family))
+        if seats > 0:
+            before[parent.id].add(parent.bundle_parent)
+        elif seats < 0:
+            before[parent.bundle_parent].add(parent.id)
+    return {key: frozenset(ids) for key, ids in before.items()}
+
+
+def stages(
+    families: Sequence[Snapshot], before: Mapping[SubscriptionId, frozenset[SubscriptionId]]
+) -> list[list[Snapshot]]:
+    """The families in stages: what is in one stage may go side by side, stages go one after the other.
+
+    Bundles that hang on one another in a circle have no order; rules refuse what is wrong with them.
+    """
+    by_id = {subject_of(family): family for family in families}
+    sorter = TopologicalSorter(before)
+    try:
+        sorter.prepare()
+    except CycleError:
+        return [sorted(families, key=subject_of)]
+    ordered: list[list[Snapshot]] = []
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        ordered.append([by_id[key] for key in sorted(ready)])
+        sorter.done(*ready)
+    return ordered
+
+
+def plan_in_order(families: Sequence[Snapshot], environment: EnvironmentOf, rules: RuleBook) -> tuple[FamilyPlan, ...]:
+    """Plans of all families, each on the world that its predecessors leave behind."""
+    before = predecessors(families, environment)
+    worlds: dict[SubscriptionId, Snapshot] = {}
+    plans: list[FamilyPlan] = []
+    for stage in stages(families, before):
+        for family in stage:
+            seen = with_bases_of(family, worlds)
+            plan, world = play_family(seen, environment(family), rules)
+            worlds[subject_of(family)] = world
+            plans.append(plan)
+    return tuple(plans)
+
+
+def with_bases_of(family: Snapshot, worlds: Mapping[SubscriptionId, Snapshot]) -> Snapshot:
+    """The family with its bases, and the customer's other subscriptions, as they stand in other families' worlds."""
+    views = [world.provider for world in worlds.values()]
+    moved = {view.id: view for view in views if isinstance(view, ProviderSubscription)}
+    at_customer = tuple(moved.get(view.id, view) for view in family.at_customer)
+    bases = tuple(worlds[base.id].parent or base if base.id in worlds else base for base in family.bases)
+    logs = [log for log in family.base_logs if log.subscription_id not in worlds]
+    for base in family.bases:
+        if base.id in worlds:
+            logs += [log for log in worlds[base.id].logs_of(base.id) if log.is_open]
+    return replace(family, bases=bases, base_logs=tuple(logs), at_customer=at_customer)

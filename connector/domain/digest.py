@@ -1,0 +1,193 @@
+"""What a decision was made from, as plain values with one canonical form: so that a saved plan knows when it is stale.
+
+The form does not depend on the order in which rows, keys or batches arrived, and every field of every row is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any
+
+from connector.domain.model import Snapshot
+from connector.domain.plan import Acknowledge, Action, FailLogs, SetParentQuantity, SetProviderQuantity
+from connector.domain.rules.registry import Environment
+
+Inputs = Mapping[str, Any]
+"""Groups (rows, logs, provider, rules of the game) → keys → plain JSON values."""
+
+
+def canonical_json(value: object) -> str:
+    """The one text of a value: keys sorted, no spaces, no binary floats."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """SHA-256 of the canonical form, as ``sha256:`` and 64 hexadecimal digits."""
+    return "sha256:" + hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def inputs_of(snapshot: Snapshot, env: Environment) -> Inputs:
+    """Everything that the decision about a family looks at, except the time and the policy.
+
+    The time moves by itself (a plan expires, and is decided anew before it is applied); the policy belongs to all
+    families alike. Other subscriptions of the customer are left out for the same reason: what they decide shows in the
+    actions, which are compared.
+    """
+    parent = [snapshot.parent] if snapshot.parent is not None else []
+    return {
+        "parent": _rows(parent),
+        "children": _rows(snapshot.children),
+        "logs": _rows(snapshot.logs),
+        "provider": {"kind": type(snapshot.provider).__name__, **_values(snapshot.provider)},
+        "accounts": _rows(snapshot.accounts),
+        "scheduled": _rows(snapshot.scheduled),
+        "bases": _rows((*snapshot.bases, *snapshot.linked_bases)),
+        "base_logs": _rows(snapshot.base_logs),
+        "reading": {"incomplete": snapshot.incomplete},
+        "calendar": {
+            "zone": env.calendar.zone.key,
+            "increase_time": env.calendar.increase_time.isoformat(),
+            "decrease_time": env.calendar.decrease_time.isoformat(),
+        },
+        "plug-in": {
+            "capabilities": _values(env.capabilities) if env.capabilities is not None else None,
+            "marker_capacity": env.marker_capacity,
+        },
+    }
+
+
+CRM_PARTS = ("parent", "children", "logs", "accounts", "scheduled", "bases", "base_logs", "reading")
+"""Groups of :func:`inputs_of` that come from the CRM."""
+
+
+def _rows(rows: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    return {str(row.id): _values(row) for row in rows}
+
+
+def _values(record: Any) -> dict[str, Any]:
+    return {one.name: _plain(getattr(record, one.name)) for one in fields(record) if not one.name.startswith("_")}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Enum():
+            return value.value
+        case datetime() | date() | time():
+            return value.isoformat()
+        case tuple() | list() | set() | frozenset():
+            return sorted((_plain(item) for item in value), key=canonical_json)
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return repr(value)
+    return {key: _plain(item) for key, item in asdict(value).items()}
+
+
+def action_record(action: Action) -> dict[str, Any]:
+    """One action as plain values: what a plan file keeps, and what reports show."""
+    match action:
+        case FailLogs():
+            return {
+                "action": "fail_logs",
+                "logs": [log.id for log in action.logs],
+                "message": action.message,
+                "rule": action.rule,
+            }
+        case SetParentQuantity():
+            return {
+                "action": "set_parent_quantity",
+                "subscription": action.parent,
+                "before": action.before,
+                "target": action.target,
+                "carries": list(action.carries),
+                "order_reference": action.order_reference,
+            }
+        case SetProviderQuantity():
+            return {
+                "action": "set_provider_quantity",
+                "provider": action.provider,
+                "tenant": action.tenant,
+                "subscription": action.subscription,
+                "before": action.before,
+                "target": action.target,
+                "carries": list(action.carries),
+            }
+        case Acknowledge():
+            return {
+                "action": "acknowledge",
+                "parent_logs": [log.id for log in action.parent_logs if not log.id.startswith("simulated-")],
+                "child_logs": [log.id for log in action.child_logs],
+                "new_parent_log": action.new_parent_log,
+            }
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One input that is not what it was: ``what`` in words of the family, ``before`` → ``after`` (None: not there)."""
+
+    what: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.what} {_shown(self.before)} → {_shown(self.after)}"
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else value if isinstance(value, str) else canonical_json(value)
+
+
+_ONE_ROW = {"parent": "parent", "children": "child", "accounts": "account", "bases": "base"}
+
+
+def moved(before: Inputs, after: Inputs) -> tuple[Moved, ...]:
+    """What changed between two readings of one family, each named so that a person finds it.
+
+    A row's version (ETag) is only named when nothing else of the row that linksub reads has moved.
+    """
+    names = {
+        row_id: str(row.get("name") or row_id)
+        for side in (before, after)
+        for group in ("parent", "children")
+        for row_id, row in side.get(group, {}).items()
+    }
+    return tuple(change for group in sorted({*before, *after}) for change in _group_moves(group, before, after, names))
+
+
+def _group_moves(group: str, before: Inputs, after: Inputs, names: Mapping[str, str]) -> Iterator[Moved]:
+    old, new = before.get(group, {}), after.get(group, {})
+    if group in ("provider", "calendar", "plug-in", "reading"):
+        yield from (
+            Moved(f"{group} {key}", old.get(key), new.get(key))
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        )
+        return
+    for row_id in sorted({*old, *new}):
+        was, now = old.get(row_id), new.get(row_id)
+        title = _title(group, row_id, was or now or {}, names)
+        if was is None or now is None:
+            yield Moved(title, "there" if was else None, "there" if now else None)
+            continue
+        changed = [key for key in sorted({*was, *now}) if was.get(key) != now.get(key)]
+        telling = [key for key in changed if key != "etag"]
+        yield from (Moved(f"{title} {key}", was.get(key), now.get(key)) for key in telling)
+        if changed and not telling:
+            yield Moved(f"{title} version", was.get("etag"), now.get("etag"))
+
+
+def _title(group: str, row_id: str, row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    if group in _ONE_ROW:
+        return f"{_ONE_ROW[group]} {row.get('name') or row_id}:"
+    owner = names.get(str(row.get("subscription_id")), str(row.get("subscription_id")))
+    if group == "scheduled":
+        return f"scheduled change of {owner}:"
+    quantity = row.get("quantity")
+    return f"log of {owner} ({quantity:+d}):" if isinstance(quantity, int) else f"log of {owner} ({row_id}):"

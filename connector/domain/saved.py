@@ -1,0 +1,85 @@
+"""A saved plan: what a person reviewed, and what has to be unmoved for it to be applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from connector.domain.digest import Inputs, Moved, action_record, digest, moved
+from connector.domain.model import SubscriptionId
+from connector.domain.plan import Acknowledge, Action, FamilyPlan
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFamily:
+    """One family of a saved plan.
+
+    ``actions`` are records (see :func:`connector.domain.digest.action_record`) in their order, ``inputs`` everything
+    that they were decided from. ``read_with_parent`` says whether ``read_as`` is a linked parent or a single child.
+    """
+
+    family: SubscriptionId
+    name: str
+    read_as: SubscriptionId
+    read_with_parent: bool
+    inputs: Inputs
+    actions: tuple[Mapping[str, Any], ...]
+
+    def moves(self, inputs: Inputs, groups: Sequence[str] | None = None) -> tuple[Moved, ...]:
+        """What is not as it was when the plan was made; only in the given groups of inputs, if any are given."""
+        if groups is None:
+            return moved(self.inputs, inputs)
+        return moved(_only(self.inputs, groups), _only(inputs, groups))
+
+    def plans_the_same(self, plan: FamilyPlan) -> bool:
+        """Whether a family's plan of today is this one."""
+        return digest([action_record(action) for action in plan.actions]) == digest(list(self.actions))
+
+    def position_of(self, action: Action, start: int) -> int | None:
+        """Where an action stands in the plan, from ``start`` on; None if it was not planned.
+
+        Actions before it that are not taken any more are those that an answer which got lost had done already. The
+        parent's own log only exists after the plan has begun, so that it is known by its place.
+        """
+        for at in range(start, len(self.actions)):
+            if _is_planned(action, self.actions[at]):
+                return at
+        return None
+
+
+def _only(inputs: Inputs, groups: Sequence[str]) -> Inputs:
+    return {group: inputs[group] for group in groups if group in inputs}
+
+
+def _is_planned(action: Action, planned: Mapping[str, Any]) -> bool:
+    record = action_record(action)
+    if not isinstance(action, Acknowledge) or planned["action"] != "acknowledge":
+        return digest(record) == digest(dict(planned))
+    return bool(
+        record["child_logs"] == planned["child_logs"] and set(planned["parent_logs"]) <= set(record["parent_logs"])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """A plan as it was saved. ``digest`` is that of the whole file, which was found unchanged.
+
+    ``settings`` are the switches and addresses that it was made with, ``mapping_digest`` the content of the mapping.
+    Only families that something is to be done to are here.
+    """
+
+    digest: str
+    created_at: datetime
+    expires_at: datetime
+    created_by: str
+    version: str
+    settings_digest: str
+    settings: Mapping[str, Any]
+    mapping_digest: str
+    families: tuple[SavedFamily, ...]
+
+    def family(self, family: SubscriptionId) -> SavedFamily | None:
+        """One of its families, by id."""
+        return next((one for one in self.families if one.family == family), None)
