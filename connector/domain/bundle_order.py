@@ -32,7 +32,10 @@ def asked_for(family: Snapshot, env: Environment) -> int:
     return sum(
         log.quantity or 0
         for log in family.logs
-        if log.subscription_id in children and log.is_awaiting and moves_seats(log) and env.calendar.is_due(log, env.now)
+        if log.subscription_id in children
+        and log.is_awaiting
+        and moves_seats(log)
+        and env.calendar.is_due(log, env.now)
     )
 
 

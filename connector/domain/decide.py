@@ -49,6 +49,10 @@ class _Selection:
 
 def decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecision:
     """What may happen next to one family. Never raises for odd data: rules say what is odd."""
+    return replace(_decide(snapshot, env, rules), notices=rules.notices(Context(snapshot, env)))
+
+
+def _decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecision:
     family = snapshot.parent.id if snapshot.parent is not None else snapshot.children[0].id
     logs = _ordered_child_logs(snapshot, env)
     context = Context(snapshot, env)

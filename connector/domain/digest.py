@@ -13,8 +13,8 @@ from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
 
-from connector.domain.model import Snapshot
-from connector.domain.plan import Acknowledge, Action, FailLogs, SetParentQuantity, SetProviderQuantity
+from connector.domain.model import LicenseChangeLog, Snapshot
+from connector.domain.plan import Action
 from connector.domain.rules.registry import Environment
 
 Inputs = Mapping[str, Any]
@@ -38,16 +38,15 @@ def inputs_of(snapshot: Snapshot, env: Environment) -> Inputs:
     families alike. Other subscriptions of the customer are left out for the same reason: what they decide shows in the
     actions, which are compared.
     """
-    parent = [snapshot.parent] if snapshot.parent is not None else []
+    rows = {
+        one.name: _rows(value)
+        for one in fields(snapshot)
+        if isinstance(value := getattr(snapshot, one.name), tuple) and one.name != _OTHERS
+    }
     return {
-        "parent": _rows(parent),
-        "children": _rows(snapshot.children),
-        "logs": _rows(snapshot.logs),
+        **rows,
+        "parent": _rows([snapshot.parent] if snapshot.parent is not None else []),
         "provider": {"kind": type(snapshot.provider).__name__, **_values(snapshot.provider)},
-        "accounts": _rows(snapshot.accounts),
-        "scheduled": _rows(snapshot.scheduled),
-        "bases": _rows((*snapshot.bases, *snapshot.linked_bases)),
-        "base_logs": _rows(snapshot.base_logs),
         "reading": {"incomplete": snapshot.incomplete},
         "calendar": {
             "zone": env.calendar.zone.key,
@@ -61,8 +60,9 @@ def inputs_of(snapshot: Snapshot, env: Environment) -> Inputs:
     }
 
 
-CRM_PARTS = ("parent", "children", "logs", "accounts", "scheduled", "bases", "base_logs", "reading")
-"""Groups of :func:`inputs_of` that come from the CRM."""
+_OTHERS = "at_customer"
+NOT_OF_THE_CRM = frozenset({"provider", "calendar", "plug-in"})
+"""Groups of :func:`inputs_of` that do not come with the rows of the CRM."""
 
 
 def _rows(rows: Iterable[Any]) -> dict[str, dict[str, Any]]:
@@ -91,41 +91,19 @@ def _plain(value: Any) -> Any:
 
 
 def action_record(action: Action) -> dict[str, Any]:
-    """One action as plain values: what a plan file keeps, and what reports show."""
-    match action:
-        case FailLogs():
-            return {
-                "action": "fail_logs",
-                "logs": [log.id for log in action.logs],
-                "message": action.message,
-                "rule": action.rule,
-            }
-        case SetParentQuantity():
-            return {
-                "action": "set_parent_quantity",
-                "subscription": action.parent,
-                "before": action.before,
-                "target": action.target,
-                "carries": list(action.carries),
-                "order_reference": action.order_reference,
-            }
-        case SetProviderQuantity():
-            return {
-                "action": "set_provider_quantity",
-                "provider": action.provider,
-                "tenant": action.tenant,
-                "subscription": action.subscription,
-                "before": action.before,
-                "target": action.target,
-                "carries": list(action.carries),
-            }
-        case Acknowledge():
-            return {
-                "action": "acknowledge",
-                "parent_logs": [log.id for log in action.parent_logs if not log.id.startswith("simulated-")],
-                "child_logs": [log.id for log in action.child_logs],
-                "new_parent_log": action.new_parent_log,
-            }
+    """One action as plain values, as a plan file keeps it: its kind and every field, logs by their ids in order.
+
+    Logs that only a simulation made are left out: what the CRM will call them is not known yet.
+    """
+    record: dict[str, Any] = {"action": type(action).__name__}
+    for one in fields(action):
+        value = getattr(action, one.name)
+        if isinstance(value, tuple):
+            ids = [item.id if isinstance(item, LicenseChangeLog) else str(item) for item in value]
+            record[one.name] = [log_id for log_id in ids if not log_id.startswith("simulated-")]
+        else:
+            record[one.name] = _plain(value)
+    return record
 
 
 @dataclass(frozen=True, slots=True)

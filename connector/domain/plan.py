@@ -89,6 +89,8 @@ class FamilyDecision:
     goal: int | None = None
     awaits_person: bool = False
     """The parent is manual: its quantity is written, and a person has to provision it."""
+    notices: tuple[Objection, ...] = ()
+    """What PostOperation steps found worth telling; it stands in nothing's way."""
 
     @property
     def needs_attention(self) -> bool:
@@ -156,6 +158,11 @@ class FamilyPlan:
                 if not isinstance(merged.get(log_id), Accept | Refuse):
                     merged[log_id] = found
         return merged
+
+    @property
+    def notices(self) -> tuple[Objection, ...]:
+        """What is worth telling of the family besides."""
+        return self.rounds[0].notices if self.rounds else ()
 
     @property
     def stop(self) -> Objection | None:

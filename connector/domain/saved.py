@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from connector.domain.digest import Inputs, Moved, action_record, digest, moved
+from connector.domain.digest import NOT_OF_THE_CRM, Inputs, Moved, action_record, digest, moved
 from connector.domain.model import SubscriptionId
 from connector.domain.plan import Acknowledge, Action, FamilyPlan
 
@@ -27,11 +27,9 @@ class SavedFamily:
     inputs: Inputs
     actions: tuple[Mapping[str, Any], ...]
 
-    def moves(self, inputs: Inputs, groups: Sequence[str] | None = None) -> tuple[Moved, ...]:
-        """What is not as it was when the plan was made; only in the given groups of inputs, if any are given."""
-        if groups is None:
-            return moved(self.inputs, inputs)
-        return moved(_only(self.inputs, groups), _only(inputs, groups))
+    def moves(self, inputs: Inputs, *, crm_only: bool = False) -> tuple[Moved, ...]:
+        """What is not as it was when the plan was made; ``crm_only`` looks at the rows of the CRM alone."""
+        return moved(_of_the_crm(self.inputs), _of_the_crm(inputs)) if crm_only else moved(self.inputs, inputs)
 
     def plans_the_same(self, plan: FamilyPlan) -> bool:
         """Whether a family's plan of today is this one."""
@@ -49,13 +47,13 @@ class SavedFamily:
         return None
 
 
-def _only(inputs: Inputs, groups: Sequence[str]) -> Inputs:
-    return {group: inputs[group] for group in groups if group in inputs}
+def _of_the_crm(inputs: Inputs) -> Inputs:
+    return {group: values for group, values in inputs.items() if group not in NOT_OF_THE_CRM}
 
 
 def _is_planned(action: Action, planned: Mapping[str, Any]) -> bool:
     record = action_record(action)
-    if not isinstance(action, Acknowledge) or planned["action"] != "acknowledge":
+    if not isinstance(action, Acknowledge) or planned["action"] != "Acknowledge":
         return digest(record) == digest(dict(planned))
     return bool(
         record["child_logs"] == planned["child_logs"] and set(planned["parent_logs"]) <= set(record["parent_logs"])

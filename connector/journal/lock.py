@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -79,9 +80,37 @@ def hold_run_lock(directory: Path, holder: Holder) -> Iterator[None]:
 
 def read_holder(directory: Path) -> str:
     """The holder as the side file names it, in words; it may name one that is gone."""
+    holder = _named_holder(directory)
+    return "another run, which has not given its name" if holder is None else str(holder)
+
+
+def running_holder(directory: Path) -> str | None:
+    """The holder that the side file names, unless it names a process of this host that is gone. Asks no lock.
+
+    Trying the lock would get in the way of a run that starts at this very moment.
+    """
+    holder = _named_holder(directory)
+    if holder is None or (holder.host == socket.gethostname() and not _is_alive(holder.pid)):
+        return None
+    return str(holder)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 would end the process there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _named_holder(directory: Path) -> Holder | None:
     try:
         found = json.loads((directory / HOLDER_FILE).read_text(encoding="utf-8"))
-        holder = Holder(
+        return Holder(
             run_id=str(found["run_id"]),
             host=str(found["host"]),
             pid=int(found["pid"]),
@@ -89,8 +118,7 @@ def read_holder(directory: Path) -> str:
             since=datetime.fromisoformat(found["since"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return "another run, which has not given its name"
-    return str(holder)
+        return None
 
 
 def _write_holder(side: Path, holder: Holder) -> None:

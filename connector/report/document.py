@@ -83,6 +83,7 @@ def family_document(family: FamilyPlan) -> Mapping[str, object]:
         "money_per_month_minor": dict(money.per_month),
         "seats_without_price": money.seats_without_price,
         "stop": decision_document(stop) if stop is not None else None,
+        "notices": [decision_document(notice) for notice in family.notices],
         "logs": [
             {"log": log_id, "name": family.log_names.get(log_id, ""), **decision_document(found)}
             for log_id, found in family.decisions.items()
@@ -114,6 +115,7 @@ def outcome_document(outcome: FamilyOutcome) -> Mapping[str, object]:
         "remedy": outcome.remedy,
         "rule": outcome.rule,
         "until": instant(outcome.until) if outcome.until is not None else None,
+        "notices": [decision_document(notice) for notice in outcome.notices],
         "effects": [{"effect": effect.kind, "text": effect.text, **effect.detail} for effect in outcome.effects],
         "logs": [
             {"log": log_id, "name": outcome.log_names.get(log_id, ""), **decision_document(found)}

@@ -104,7 +104,10 @@ def _facts(entry: ListedRule) -> Iterable[tuple[str, str]]:
     if rule.scope is Scope.GUARANTEE:
         yield "kind", "guarantee: kept by the way linksub is built"
     else:
-        yield "kind", f"step on {rule.message.value}, {rule.stage.label}, rank {rule.rank}, judges one {_SCOPES[rule.scope]}"
+        yield (
+            "kind",
+            f"step on {rule.message.value}, {rule.stage.label}, rank {rule.rank}, judges one {_SCOPES[rule.scope]}",
+        )
     if rule.columns:
         yield "looks at", ", ".join(rule.columns)
     yield "severity", rule.severity.value

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from connector.domain.decision import Accept, Decision, Hold, Refuse, Skip, Wait
+from connector.domain.decision import Accept, Decision, Hold, Objection, Refuse, Skip, Wait
 from connector.domain.model import LogId
 from connector.domain.plan import (
     Acknowledge,
@@ -84,6 +84,7 @@ def family_view(family: FamilyPlan) -> RenderableType:
     if not family.decisions and family.stop is not None:
         lines.append(_reason(decision_word(family.stop), "", family.stop))
     lines += [Padding(Text(text, style="dim"), (0, 0, 0, 4), expand=False) for text in _action_lines(family)]
+    lines += _notice_lines(family.notices)
     return Group(*lines)
 
 
@@ -145,7 +146,15 @@ def outcome_view(outcome: FamilyOutcome) -> RenderableType:
         if outcome.remedy:
             lines.append(Padding(plain(f"what to do: {outcome.remedy}", "cyan"), (0, 0, 0, 4), expand=False))
     lines += decision_lines(open_decisions, outcome.log_names)
+    lines += _notice_lines(outcome.notices)
     return Group(*lines)
+
+
+def _notice_lines(notices: Iterable[Objection]) -> list[RenderableType]:
+    """What is worth telling besides; it stands in nothing's way."""
+    return [
+        Padding(plain(f"note: {found.reason} [{found.rule}]", "dim"), (0, 0, 0, 4), expand=False) for found in notices
+    ]
 
 
 def _run_sums(result: RunResult) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from connector.domain.decision import Decision
+from connector.domain.decision import Decision, Objection
 from connector.domain.model import LogId, Snapshot, SubscriptionId
 from connector.domain.plan import FamilyDecision, Plan
 from connector.errors import ConnectorError, ExitCode
@@ -55,6 +55,7 @@ class FamilyOutcome:
     remedy: str = ""
     rule: str = ""
     until: datetime | None = None
+    notices: tuple[Objection, ...] = ()
 
 
 class Progress:

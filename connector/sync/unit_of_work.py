@@ -14,7 +14,7 @@ from datetime import datetime
 
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
-from connector.domain.decision import Decision, Hold, Refuse, Wait
+from connector.domain.decision import Decision, Hold, Objection, Refuse, Wait
 from connector.domain.model import LogId, ProviderSubscription, ProvisioningStatus, ReducibleBatch, Snapshot
 from connector.domain.plan import (
     Acknowledge,
@@ -97,6 +97,7 @@ class UnitOfWork:
         self._log_names: dict[LogId, str] = {}
         self._provider_said_no: str | None = None
         self._lost: str | None = None
+        self._notices: tuple[Objection, ...] = ()
 
     def run(self) -> FamilyOutcome:
         """Work under the family's lease. Raises AuthError and JournalError, which end the run; all else is an outcome."""
@@ -123,6 +124,7 @@ class UnitOfWork:
         moves = 0
         for _ in range(MAX_STEPS):
             decision = self._decide()
+            self._notices = decision.notices
             self._note_names()
             if not decision.actions:
                 return self._finish(decision)
@@ -374,6 +376,7 @@ class UnitOfWork:
             remedy,
             rule,
             until,
+            self._notices,
         )
 
     def _effect(self, kind: str, text: str, **detail: object) -> None:

@@ -225,6 +225,18 @@ def test_remembered_metadata_that_no_longer_fits_is_read_afresh_once(
     assert len(crm.find_open_logs().logs) == 1
 
 
+def test_metadata_that_was_just_read_is_not_doubted_when_a_query_is_refused(
+    crm: DataverseCrm, org: FakeDataverse
+) -> None:
+    crm.settings()
+    before = len(org.requests)
+    no: Reply = (400, {}, json.dumps({"error": {"code": "0x80060888", "message": "no"}}))
+    org.interfere = lambda method, path: no if method == "GET" else None
+    with pytest.raises(Rejected):
+        crm.find_open_logs()
+    assert len(org.requests) - before == 1
+
+
 # Open logs
 
 

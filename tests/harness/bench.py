@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -94,6 +94,53 @@ class Run:
         return max((each.last_call for each in self.passes if each.writes or each.disturbed), default=0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """What followed from a boundary between two passes; ``calls`` were made before it."""
+
+    calls: int
+    events: tuple[Event, ...]
+    provider_calls: tuple[ProviderCall, ...]
+    complaints: tuple[str, ...]
+    records: tuple[PassRecord, ...]
+    edited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where a run was at a boundary."""
+
+    calls: int
+    events: int
+    provider_calls: int
+    complaints: int
+    records: int
+    edit_pending: bool
+
+    @classmethod
+    def of(cls, bench: Bench, records: Sequence[PassRecord]) -> _Position:
+        history = bench.history
+        return cls(
+            bench.calls,
+            len(history.events),
+            len(history.provider_calls),
+            len(history.complaints),
+            len(records),
+            bench.edit_is_pending,
+        )
+
+    def tail(self, bench: Bench, records: Sequence[PassRecord]) -> _Tail:
+        history = bench.history
+        return _Tail(
+            self.calls,
+            tuple(history.events[self.events :]),
+            tuple(history.provider_calls[self.provider_calls :]),
+            tuple(history.complaints[self.complaints :]),
+            tuple(records[self.records :]),
+            self.edit_pending and bench.edited,
+        )
+
+
 class Tokens:
     """A token source that asks the sandbox itself."""
 
@@ -163,6 +210,8 @@ class Bench:
         self._tokens = {api: Tokens(self.sandbox, api) for api in ("dataverse", "partner_center")}
         self._memory: OrgMetadata | None = None
         self.passes = 0
+        self._began = self.sandbox.clock.now()
+        self._known: dict[tuple[object, ...], _Tail] = {}
         self._reset(Trouble())
 
     def wrap(self, fulfilment: Fulfilment) -> Fulfilment:
@@ -172,15 +221,24 @@ class Bench:
     # -- running ----------------------------------------------------------------------------------------------------
 
     def run(self, trouble: Trouble, *, rest: int = 3) -> Run:
-        """Play a scenario: passes until nothing disturbs any more, and then until one writes nothing.
+        """Play one run: passes until nothing disturbs any more, and then until one writes nothing.
 
-        At most ``rest`` undisturbed passes are made; the oracle says whether that was one too many.
+        At most ``rest`` undisturbed passes are made; the oracle says whether that was one too many. What follows from a
+        world, a journal and the trouble that is still to come is worked out once and looked up from then on.
         """
         self._reset(trouble)
         records: list[PassRecord] = []
+        marks: list[tuple[tuple[object, ...], _Position]] = []
         undisturbed = 0
         while undisturbed < rest and len(records) < MOST_PASSES:
-            record = self._pass()
+            if records:
+                key = self._boundary(undisturbed)
+                known = self._known.get(key)
+                if known is not None:
+                    records += self._follow(known)
+                    break
+                marks.append((key, _Position.of(self, records)))
+            record = self._pass(len(records) + 1)
             records.append(record)
             if record.disturbed or self._is_pending():
                 undisturbed = 0
@@ -190,8 +248,38 @@ class Bench:
                 undisturbed += 1
                 if record.writes == 0:
                     break
-            self.sandbox.clock.advance(BETWEEN_PASSES)
+            self.sandbox.clock.set(self._began + BETWEEN_PASSES * len(records))
+        for key, position in marks:
+            self._known[key] = position.tail(self, records)
         return Run(trouble, self.history, tuple(records), self._edited)
+
+    def _boundary(self, undisturbed: int) -> tuple[object, ...]:
+        """All that the rest of a run depends on, between two passes."""
+        if self._trouble.journal_lost:
+            self._journal = MemoryJournal()
+        self._mark = self._mark or self._world_mark()
+        known = {key for key, _ in self.sandbox.partner_center._answered}
+        intents = tuple(
+            (each.before, each.target, each.state, each.attempts, each.request_id in known)
+            for each in self._journal.open_intents()
+        )
+        deferred = tuple(each.until for each in self._journal.deferrals())
+        coming = tuple(sorted((call - self._calls, kind) for call, kind in self._faults.items()))
+        edit = None if self._edit is None else (self._edit.name, max(1, self._trouble.edit_at - self._calls))
+        now = self.sandbox.clock.now()
+        return (self._mark, now, intents, deferred, coming, edit, self._trouble.journal_lost, undisturbed)
+
+    def _follow(self, known: _Tail) -> list[PassRecord]:
+        """Add what is known to follow to the history of this run."""
+        moved = self._calls - known.calls
+        self.history.events += [replace(event, call=event.call + moved) for event in known.events]
+        self.history.provider_calls += [replace(call, call=call.call + moved) for call in known.provider_calls]
+        self.history.complaints += known.complaints
+        self._edited = self._edited or known.edited
+        return [
+            replace(record, first_call=record.first_call + moved, last_call=record.last_call + moved)
+            for record in known.records
+        ]
 
     def _reset(self, trouble: Trouble) -> None:
         self._start.restore()
@@ -210,12 +298,27 @@ class Bench:
     def _is_pending(self) -> bool:
         return bool(self._faults) or self._edit is not None
 
-    def _pass(self) -> PassRecord:
+    @property
+    def calls(self) -> int:
+        """HTTP calls of this run so far."""
+        return self._calls
+
+    @property
+    def edited(self) -> bool:
+        """Whether the edit was made."""
+        return self._edited
+
+    @property
+    def edit_is_pending(self) -> bool:
+        """Whether the edit is still to come."""
+        return self._edit is not None
+
+    def _pass(self, number: int) -> PassRecord:
         self.passes += 1
         first, self._writes, self._disturbed = self._calls + 1, 0, False
         if self._trouble.journal_lost:
             self._journal = MemoryJournal()
-        run_id = f"{len(self.history.events):04d}{self.passes:028d}"
+        run_id = f"{number:032d}"
         started = self.sandbox.clock.now()
         self._journal.begin_run(RunInfo(run_id, "operator@host", "run", started, "0"))
         self._journal.drop_leases(started, "host run ")

@@ -33,11 +33,15 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "journal": frozenset({"domain", "errors", "sync.ports"}),
     "report": frozenset({"domain", "errors", "sync.outcome", "sync.ports"}),  # it renders what came of a pass
     "sandbox": frozenset(),
+    "bookkeeping": frozenset({"config", "domain", "errors", "journal", "settings", "sync.ports"}),
     "wiring": frozenset(
         {"config", "document", "domain", "errors", "mapping", "secret_ref", "settings", "sync", *EDGES}
     ),
     "cli": frozenset(
-        {"config", "domain", "errors", "mapping", "report", "secret_ref", "settings", "sync.outcome", "wiring"}
+        {
+            "bookkeeping", "config", "domain", "errors", "mapping", "report", "secret_ref", "settings", "sync.outcome",
+            "wiring",
+        }
     ),  # what came of a pass is a value like others; how a pass works is wiring's to know
 }
 """Room → rooms it may import besides itself. ``sync.ports`` is that one module; a room's name means all of it.

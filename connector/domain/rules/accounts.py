@@ -130,6 +130,7 @@ RULES = (
         columns=("provider_account",),
         remedy="correct Provider Specific Account ID of the provider account",
         function=_wrong_tenant,
+        shown_by=("tests/unit/test_mutation_of_rules.py::test_its_witness_is_decided_by_the_rule_and_otherwise_without_it",),
     ),
     Rule(
         "LS-052",

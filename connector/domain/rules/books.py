@@ -147,6 +147,7 @@ RULES = (
         severity=Severity.WARNING,
         remedy="nothing to do: the next run reads it again",
         function=_incomplete,
+        shown_by=("tests/unit/test_decide.py::test_a_family_that_could_not_be_read_whole_is_not_decided",),
     ),
     Rule(
         "LS-055",
@@ -191,6 +192,10 @@ RULES = (
         severity=Severity.WARNING,
         remedy="nothing to do: the next run looks again; if it lasts, check that Work 365's plug-ins run",
         function=_parent_log_missing,
+        shown_by=(
+            "tests/unit/test_decide.py"
+            "::test_a_raised_parent_whose_log_the_crm_has_not_made_yet_is_waited_for",
+        ),
     ),
     Rule(
         "LS-015",

@@ -7,6 +7,7 @@ from connector.domain.rules import (
     books,
     bundles,
     guarantees,
+    lifecycle,
     links,
     provider_guarantees,
     provider_state,
@@ -24,6 +25,7 @@ BUILTIN = RuleBook(
         *bundles.RULES,
         *provider_state.RULES,
         *reductions.RULES,
+        *lifecycle.RULES,
         *guarantees.RULES,
         *provider_guarantees.RULES,
     )

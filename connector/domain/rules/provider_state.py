@@ -70,6 +70,7 @@ RULES = (
         11,
         "work365 facts §9.19; Partner Center facts §6.7",
         columns=("quantity",),
+        remedy="bring it back to active in Partner Center, or link the children to another subscription",
         function=_not_active,
     ),
     Rule(

@@ -209,6 +209,17 @@ class RuleBook:
                 return signed(rule, found)
         return None
 
+    def notices(self, context: Context) -> tuple[Objection, ...]:
+        """What the family-scoped PostOperation steps find worth telling, signed, in order."""
+        found: list[Objection] = []
+        for rule in self.steps(Scope.FAMILY, Stage.POST_OPERATION):
+            assert rule.function is not None
+            told = rule.function(context)
+            if told is not None:
+                assert not isinstance(told, ChangeObjection), f"{rule.id} answers as a change-scoped step"
+                found.append(signed(rule, told))
+        return tuple(found)
+
     def first_change_objection(self, context: Context) -> ChangeObjection | None:
         """The first objection of the change-scoped steps, signed; None if all agree."""
         for rule in self.steps(Scope.CHANGE):
