@@ -175,14 +175,23 @@ def status(config: Config, now: datetime, *, runs: int = 5, kill_switch: str = "
         state_directory=str(directory),
         running=running_holder(directory),
         kill_switch={"file": str(switch), "on": switch.exists(), "text": _text(switch)},
-        set_aside=sorted(str(path) for path in directory.glob(f"{JOURNAL_FILE}.corrupt-*") if path.suffix != "-journal"),
+        set_aside=sorted(
+            str(path) for path in directory.glob(f"{JOURNAL_FILE}.corrupt-*") if path.suffix != "-journal"
+        ),
     )
     try:
         with open_reading(config, now) as journal:
             return document | _told(journal, now, runs)
     except JournalError as error:
-        health = {"journal": _name(config), "state": "damaged or out of reach", "problem": str(error), "hint": error.hint}
-        empty: dict[str, Any] = {name: [] for name in ("runs", "open_intents", "deferred", "attention", "leases", "caches")}
+        health = {
+            "journal": _name(config),
+            "state": "damaged or out of reach",
+            "problem": str(error),
+            "hint": error.hint,
+        }
+        empty: dict[str, Any] = {
+            name: [] for name in ("runs", "open_intents", "deferred", "attention", "leases", "caches")
+        }
         return document | {"health": health, "oldest_waiting": None} | empty
 
 
@@ -191,7 +200,12 @@ def _told(journal: SqlJournal, now: datetime, limit: int) -> dict[str, Any]:
     report = next((run.report for run in known.values() if run.report.get("outcomes") is not None), {})
     outcomes: list[Any] = list(report.get("outcomes") or ())  # type: ignore[call-overload]
     names = {outcome["family"]: outcome["name"] for outcome in outcomes}
-    health = {"journal": journal.name, "state": "not made yet" if journal.missing else "sound", "problem": None, "hint": None}
+    health = {
+        "journal": journal.name,
+        "state": "not made yet" if journal.missing else "sound",
+        "problem": None,
+        "hint": None,
+    }
     deferred = [
         deferral_document(found) | {"name": names.get(found.family, ""), "over": found.until <= now}
         for found in journal.deferrals()

@@ -82,15 +82,23 @@ class JournalError(ConnectorError):
 
 
 class StalePlan(ConnectorError):
-    """The world moved since the plan was made (digest or ETag)."""
+    """The world moved since the plan was made (digest or ETag). ``problems``: the families and what moved in each."""
 
     exit_code = ExitCode.STALE_PLAN
 
+    def __init__(self, message: str, *, problems: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
 
 class SafetyLimitExceeded(ConnectorError):
-    """The plan goes beyond a limit that a person set."""
+    """The plan goes beyond a limit that a person set, or a kill switch is on. ``problems``: each limit, with figures."""
 
     exit_code = ExitCode.SAFETY_LIMIT
+
+    def __init__(self, message: str, *, problems: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
 
 
 class RemoteError(ConnectorError):

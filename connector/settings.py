@@ -286,18 +286,18 @@ class Config(_Section):
         return copy
 
     def digest(self) -> str:
-        """SHA-256 (hex) over what decisions depend on: targets, mapping's name and policy; not logging or paths.
+        """SHA-256 (hex) over :meth:`decisive`. A mapping's *content* has a digest of its own."""
+        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-        The same on every machine. A mapping's *content* has a digest of its own.
-        """
-        relevant = {
+    def decisive(self) -> dict[str, Any]:
+        """What decisions depend on: targets, mapping's name and policy; not logging or paths, so the same everywhere."""
+        return {
             "schema_version": self.schema_version,
             "dataverse": self.dataverse.model_dump(mode="json"),
             "partner_center": self.partner_center.model_dump(mode="json"),
             "mapping": Path(self.mapping).name,
             "policy": self.policy.model_dump(mode="json"),
         }
-        return hashlib.sha256(json.dumps(relevant, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def credential_problems(sign_in: Mapping[str, Any]) -> list[str]:

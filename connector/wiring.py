@@ -10,7 +10,7 @@ import getpass
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from connector.crm.repository import DataverseCrm
 from connector.domain.model import SubscriptionId
 from connector.domain.rules.builtin import BUILTIN
 from connector.domain.rules.registry import Rule, RuleBook
-from connector.errors import ConfigError, ConnectorError, JournalError
+from connector.errors import ConfigError, ConnectorError, JournalError, UsageError
 from connector.http.auth import (
     ClientCertificate,
     ClientSecret,
@@ -52,7 +52,7 @@ from connector.report.file import report_path, write_report
 from connector.settings import Config, SignInSection
 from connector.sync.families import mistake
 from connector.sync.outcome import Explanation, Progress, RunResult
-from connector.sync.ports import Clock, ProviderHandle, RunInfo
+from connector.sync.ports import Clock, Match, ProviderHandle, RunInfo
 from connector.sync.run import Pass, RunOptions
 from connector.sync.stopping import StopRequest
 
@@ -360,8 +360,16 @@ def _journal(config: Config, request: RunRequest, run_id: str, clock: Clock) -> 
         yield stack.enter_context(open_journal(url or directory / "journal.sqlite3", now=clock.now()))
 
 
-def explain(config: Config, subscription_id: str, *, clock: Clock | None = None) -> tuple[Explanation, ...]:
-    """Why the family of a subscription stands where it stands; reads only. Raises ConnectorError."""
+MOST_MATCHES = 12
+"""How many subscriptions of a similar name are listed when a person has to choose."""
+
+
+def explain(config: Config, wanted: str, *, clock: Clock | None = None) -> tuple[Explanation, ...]:
+    """Why a family stands where it stands; reads only.
+
+    ``wanted`` is the id of its parent, of a child or of a licence change log, or a part of a name that only one
+    subscription has. Raises UsageError when it means none or several, and any ConnectorError of reading.
+    """
     connection = Connection(config, clock or SystemClock())
     try:
         connection.sign_in()
@@ -373,7 +381,8 @@ def explain(config: Config, subscription_id: str, *, clock: Clock | None = None)
                 time_zone=config.policy.time_zone,
                 memory=journal,
             )
-            options = RunOptions(dry_run=True, only=SubscriptionId(subscription_id.lower()))
+            match = _the_one_meant(wanted, crm.find_subscriptions(wanted, MOST_MATCHES))
+            options = RunOptions(dry_run=True, only=match.subscription.id)
             work = Pass(
                 "",
                 "",
@@ -386,9 +395,24 @@ def explain(config: Config, subscription_id: str, *, clock: Clock | None = None)
                 options,
                 Progress(),
             )
-            return work.explain()
+            return tuple(replace(found, asked_log=match.log_id) for found in work.explain())
     finally:
         connection.session.close()
+
+
+def _the_one_meant(wanted: str, matches: Sequence[Match]) -> Match:
+    whole = [match for match in matches if match.subscription.name.casefold() == wanted.strip().casefold()]
+    chosen = whole if len(whole) == 1 else matches
+    if len(chosen) == 1:
+        return chosen[0]
+    if not chosen:
+        raise UsageError(
+            f"no subscription and no licence change log is called {wanted!r}",
+            hint="give the id of a parent, a child or a log as the CRM shows it, or a part of a subscription's name",
+        )
+    listed = "; ".join(f"{match.subscription.name} ({match.subscription.id})" for match in chosen)
+    several = f"{len(chosen)} or more" if len(chosen) == MOST_MATCHES else str(len(chosen))
+    raise UsageError(f"{wanted!r} may mean {several} subscriptions: {listed}", hint="give the id of one of them")
 
 
 def explain_rules(config: Config, subscription_id: str, *, clock: Clock | None = None) -> list[str]:

@@ -38,6 +38,8 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("plan", "Show what a run would do and what it would cost."),
     ("explain", "Say why a number is what it is, and who waits for whom."),
     ("rules", "List the rules that decide, or show one whole."),
+    ("status", "Show how things stand: last runs, open purchases, who waits for what."),
+    ("journal", "Look into the journal: list, show, settle, export, verify."),
     ("rehearse", "Play scenario files on the embedded sandbox."),
     ("sandbox", "Serve the embedded sandbox: linksub sandbox up."),
     ("init", "Write a commented config.yaml to start from."),

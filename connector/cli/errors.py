@@ -95,7 +95,7 @@ def report_error(
 ) -> int:
     """Write an error to stderr and return the exit code. The traceback is only shown with ``-vv``."""
     ending = exit_for(error)
-    problems: Sequence[str] = error.problems if isinstance(error, ConfigError) else ()
+    problems: Sequence[str] = getattr(error, "problems", ())
     out = sys.stderr if stream is None else stream
     trace = "".join(traceback.format_exception(error)) if verbosity >= 2 else ""
     if as_json:

@@ -27,7 +27,8 @@ def register(app: typer.Typer) -> None:
     def rules(
         ctx: typer.Context,
         what: Annotated[
-            str | None, typer.Argument(metavar="[ID|TEXT]", help="A rule's id, or words to look for.", show_default=False)
+            str | None,
+            typer.Argument(metavar="[ID|TEXT]", help="A rule's id, or words to look for.", show_default=False),
         ] = None,
         stage: Annotated[
             str | None,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Annotated
 
 import typer
 
 from connector.cli.options import Context, context_of
+from connector.cli.stopping import asked_to_stop
 from connector.errors import ExitCode, UsageError
 from connector.sync.outcome import RunResult
+from connector.sync.stopping import StopRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -47,26 +50,51 @@ def register(app: typer.Typer) -> None:
             )
         if every is None:
             return one_pass(context, dry_run=dry_run, only=only, detailed_exitcode=detailed_exitcode)
-        from connector.cli.repeat import repeat
+        from connector.cli.repeat import parse_interval, repeat
 
-        return repeat(context, every, lambda: one_pass(context, dry_run=dry_run, only=only))
+        seconds, stop, stopped = parse_interval(every), StopRequest(), threading.Event()
+
+        def ask(reason: str) -> None:
+            stop.ask(reason)
+            stopped.set()
+
+        with asked_to_stop(ask):
+            place = context.load().dataverse.url
+            return repeat(seconds, place, stopped, lambda: one_pass(context, dry_run=dry_run, only=only, stop=stop))
 
 
 def one_pass(
-    context: Context, *, dry_run: bool, only: str | None, detailed_exitcode: bool = False, command: str = "run"
+    context: Context,
+    *,
+    dry_run: bool,
+    only: str | None,
+    detailed_exitcode: bool = False,
+    command: str = "run",
+    stop: StopRequest | None = None,
 ) -> int:
-    """One pass from configuration to exit code."""
+    """One pass from configuration to exit code. Signals end it (75), unless ``stop`` is given: then its owner sees to it."""
+    if stop is None:
+        stop = StopRequest()
+        # A dry run has nothing in hand that would be worth finishing.
+        with asked_to_stop(_interrupt if dry_run else stop.ask):
+            return one_pass(
+                context, dry_run=dry_run, only=only, detailed_exitcode=detailed_exitcode, command=command, stop=stop
+            )
     from connector.cli.progress import TerminalProgress
     from connector.wiring import RunRequest, run_once
 
     config = context.load()
     with TerminalProgress(context.stderr, quiet=context.as_json or context.verbosity < 0) as progress:
-        result = run_once(config, RunRequest(dry_run=dry_run, only=only, command=command), progress=progress)
+        result = run_once(config, RunRequest(dry_run=dry_run, only=only, command=command), progress=progress, stop=stop)
     show(context, result, command)
     code = result.exit_code
     if detailed_exitcode and code is ExitCode.DONE and result.plan.has_changes:
         code = ExitCode.CHANGES_PENDING
     return int(code)
+
+
+def _interrupt(reason: str) -> None:
+    raise KeyboardInterrupt(reason)
 
 
 def show(context: Context, result: RunResult, command: str) -> None:

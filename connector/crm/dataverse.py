@@ -149,7 +149,10 @@ class DataverseClient:
         return [row for page in self.iter_pages(path, operation=operation, kind=kind) for row in page]
 
     def read_many(self, paths: Sequence[str], *, operation: str) -> list[list[Row]]:
-        """The rows of several queries, in order, through as few ``$batch`` requests as their pages allow."""
+        """The rows of several queries, in order, through as few ``$batch`` requests as their pages allow.
+
+        A path that asks for ``/$count`` gives one row with the number (at most 5,000) under ``@odata.count``.
+        """
         rows: list[list[Row]] = [[] for _ in paths]
         seen: list[set[str]] = [set() for _ in paths]
         links = dict(enumerate(paths))
@@ -160,7 +163,10 @@ class DataverseClient:
             for number, part in zip(numbers, parts, strict=True):
                 if part.status == 404:
                     raise self._failed(part, operation)
-                page, link = self._page(part.json())
+                found = part.json()
+                if isinstance(found, int) is not (_COUNT in links[number]):
+                    raise self._protocol(operation, "an answer that is not a page of rows")
+                page, link = self._page(found)
                 rows[number] += page
                 self._guard(link, seen[number], operation)
                 if link is not None:

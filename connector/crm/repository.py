@@ -12,13 +12,14 @@ from connector.crm.batch import Change
 from connector.crm.dataverse import DataverseClient, Row, query, text_literal
 from connector.crm.families import FamilyReader
 from connector.crm.fields import guid
+from connector.crm.lookup import find_matches
 from connector.crm.metadata import OrgMetadata, Table, metadata_key, number_of, read_metadata
 from connector.crm.rows import LOG_WORDS, STATUS_KEYS, SUBSCRIPTION_WORDS, RowReader
 from connector.domain.model import LicenseChangeLog, Subscription, SubscriptionId
 from connector.errors import ConfigError, Rejected
 from connector.http.transport import Transport
 from connector.mapping import CrmMapping
-from connector.sync.ports import Clock, CrmSettings, FamilyRows, LogUpdate, OpenLogs
+from connector.sync.ports import Clock, CrmSettings, FamilyRows, LogUpdate, Match, OpenLogs
 
 T = TypeVar("T")
 
@@ -103,6 +104,10 @@ class DataverseCrm:
         """Which of the candidates are linked parents, and whose."""
         ids = _ids(candidates)
         return self._fitting(lambda: FamilyReader(self.client, self._row_reader()).children_of(ids))
+
+    def find_subscriptions(self, text: str, most: int) -> Sequence[Match]:
+        """The subscriptions that a primary key or a part of a name may mean; one request."""
+        return self._fitting(lambda: find_matches(self.client, self._row_reader(), text, most))
 
     def set_parent_quantity(self, parent: Subscription, quantity: int, order_reference: str) -> None:
         """One PATCH with ``If-Match``: quantity and Order Reference together, and nothing else."""

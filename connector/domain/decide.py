@@ -182,13 +182,14 @@ def _select(
         accepted = [
             log for log in accepted if log is not victim and (log.id in carried or not _follows(log, victim, accepted))
         ]
-    dropped = [log for log in candidates if log not in accepted and log.id not in objections]
     _retake(context, env, rules, candidates, accepted, objections)
-    for log in dropped:
-        if log not in accepted and log.id not in objections:
-            blocker = next(
-                other for other in candidates if other.subscription_id == log.subscription_id and other.id in objections
-            )
+    first_left: dict[SubscriptionId, LicenseChangeLog] = {}
+    for log in candidates:
+        if log in accepted:
+            continue
+        blocker = first_left.setdefault(log.subscription_id, log)
+        if blocker is not log and isinstance(objections.get(log.id), (Refuse, type(None))):
+            # Behind a refused change nothing is refused for itself: a process that dies between the two would not.
             objections[log.id] = Wait(
                 BEHIND,
                 "an earlier change of this subscription cannot go now",
@@ -271,9 +272,12 @@ def _retake(
         ):
             continue
         trial = sorted([*accepted, log], key=lambda each: position[each.id])
-        if rules.first_change_objection(_change_context(context, trial)) is None:
+        found = rules.first_change_objection(_change_context(context, trial))
+        if found is None:
             accepted[:] = trial
             objections.pop(log.id, None)
+        else:
+            objections.setdefault(log.id, found.objection)
 
 
 def _refusals(logs: Sequence[LicenseChangeLog], decisions: Mapping[LogId, Decision]) -> tuple[Action, ...]:

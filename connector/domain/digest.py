@@ -61,8 +61,8 @@ def inputs_of(snapshot: Snapshot, env: Environment) -> Inputs:
 
 
 _OTHERS = "at_customer"
-NOT_OF_THE_CRM = frozenset({"provider", "calendar", "plug-in"})
-"""Groups of :func:`inputs_of` that do not come with the rows of the CRM."""
+OWN_ROWS = ("accounts", "children", "logs", "parent", "reading", "scheduled")
+"""Groups of :func:`inputs_of` that are the family's own rows in the CRM; the bases may be moved by the same run."""
 
 
 def _rows(rows: Iterable[Any]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from connector.domain.digest import NOT_OF_THE_CRM, Inputs, Moved, action_record, digest, moved
+from connector.domain.digest import OWN_ROWS, Inputs, Moved, action_record, digest, moved
 from connector.domain.model import SubscriptionId
 from connector.domain.plan import Acknowledge, Action, FamilyPlan
 
@@ -27,9 +27,9 @@ class SavedFamily:
     inputs: Inputs
     actions: tuple[Mapping[str, Any], ...]
 
-    def moves(self, inputs: Inputs, *, crm_only: bool = False) -> tuple[Moved, ...]:
-        """What is not as it was when the plan was made; ``crm_only`` looks at the rows of the CRM alone."""
-        return moved(_of_the_crm(self.inputs), _of_the_crm(inputs)) if crm_only else moved(self.inputs, inputs)
+    def moves(self, inputs: Inputs, *, rows_only: bool = False) -> tuple[Moved, ...]:
+        """What is not as it was when the plan was made; ``rows_only`` looks at the family's own rows in the CRM."""
+        return moved(_own_rows(self.inputs), _own_rows(inputs)) if rows_only else moved(self.inputs, inputs)
 
     def plans_the_same(self, plan: FamilyPlan) -> bool:
         """Whether a family's plan of today is this one."""
@@ -47,8 +47,8 @@ class SavedFamily:
         return None
 
 
-def _of_the_crm(inputs: Inputs) -> Inputs:
-    return {group: values for group, values in inputs.items() if group not in NOT_OF_THE_CRM}
+def _own_rows(inputs: Inputs) -> Inputs:
+    return {group: inputs[group] for group in OWN_ROWS if group in inputs}
 
 
 def _is_planned(action: Action, planned: Mapping[str, Any]) -> bool:

@@ -78,7 +78,11 @@ class Workthrough:
     def _work(self, family: Snapshot) -> FamilyOutcome:
         if self._ended_by is not None:
             return _not_started(family, str(self._ended_by))
-        reason = self._brake()
+        try:
+            reason = self._brake()
+        except ConnectorError as error:
+            self._ended_by = self._ended_by or error
+            return _not_started(family, str(error))
         if reason is not None:
             self._stopped = reason
             return _not_started(family, reason)

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from connector.domain.calendar import Calendar
 from connector.domain.decision import Decision, Objection
 from connector.domain.model import LogId, Snapshot, SubscriptionId
 from connector.domain.plan import FamilyDecision, Plan
+from connector.domain.saved import SavedFamily
 from connector.errors import ConnectorError, ExitCode
 
 
 class FamilyState(StrEnum):
-    """How a family ended. ``DEFERRED`` and ``BUSY`` go by themselves later; the last four need somebody to look."""
+    """How a family ended. ``DEFERRED`` and ``BUSY`` go by themselves later; the last six need somebody to look."""
 
     DONE = "done"
     NOTHING = "nothing to do"
@@ -26,9 +28,20 @@ class FamilyState(StrEnum):
     HELD = "held"
     FAILED = "failed"
     UNKNOWN = "unknown"
+    STOPPED = "stopped by a safety limit"
+    STALE = "stale"
 
 
-NEEDS_ATTENTION = frozenset({FamilyState.REFUSED, FamilyState.HELD, FamilyState.FAILED, FamilyState.UNKNOWN})
+NEEDS_ATTENTION = frozenset(
+    {
+        FamilyState.REFUSED,
+        FamilyState.HELD,
+        FamilyState.FAILED,
+        FamilyState.UNKNOWN,
+        FamilyState.STOPPED,
+        FamilyState.STALE,
+    }
+)
 TRY_LATER = frozenset({FamilyState.DEFERRED, FamilyState.BUSY, FamilyState.NOT_STARTED})
 
 
@@ -86,6 +99,8 @@ class RunResult:
     requests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     oldest_waiting: tuple[LogId, datetime] | None = None
     """The child log that has waited longest when the pass ended, and since when; dated changes do not wait yet."""
+    saved_families: tuple[SavedFamily, ...] = ()
+    """What a plan file keeps of the families that would change; only of a pass that was asked for it."""
 
     @classmethod
     def ended_early(
@@ -108,6 +123,10 @@ class RunResult:
         if self.dry_run:
             return _plan_code(self.plan)
         states = {outcome.state for outcome in self.outcomes}
+        if FamilyState.STOPPED in states:
+            return ExitCode.SAFETY_LIMIT
+        if FamilyState.STALE in states:
+            return ExitCode.STALE_PLAN
         if states & NEEDS_ATTENTION:
             return ExitCode.FAMILIES_NEED_ATTENTION
         return ExitCode.TRY_LATER if states & TRY_LATER else ExitCode.DONE
@@ -127,6 +146,10 @@ class Explanation:
     family: Snapshot
     decision: FamilyDecision
     retried: FamilyDecision
+    calendar: Calendar
+    now: datetime
+    asked: SubscriptionId
+    asked_log: LogId | None = None
 
     def decision_on(self, log_id: LogId) -> Decision | None:
         """The decision on one open log; for a failed one, what a retry would meet."""

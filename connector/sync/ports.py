@@ -68,6 +68,8 @@ class CrmSettings:
     kill_switch: str | None
     order_reference_length: int
     message_length: int
+    linked_subscriptions: int | None = None
+    """How many subscriptions are linked to a parent, at most 5,000; None if nobody asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,14 @@ class LogUpdate:
     status: ProvisioningStatus
     message: str | None = None
     provisioned_on: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A subscription that a person may have meant; ``log_id`` is set when they named one of its licence change logs."""
+
+    subscription: Subscription
+    log_id: LogId | None = None
 
 
 class Crm(Protocol):
@@ -102,6 +112,10 @@ class Crm(Protocol):
         self, candidates: Iterable[SubscriptionId]
     ) -> Mapping[SubscriptionId, tuple[SubscriptionId, ...]]:
         """Which of the candidates are linked parents, and whose: linked parent id → ids of what is linked to it."""
+
+    def find_subscriptions(self, text: str, most: int) -> Sequence[Match]:
+        """At most ``most`` subscriptions that a person may mean: by a primary key (their own, or that of one of their
+        licence change logs), else by a part of the name; those whose whole name it is come first."""
 
     def set_parent_quantity(self, parent: Subscription, quantity: int, order_reference: str) -> None:
         """Write quantity and Order Reference in one PATCH with ``If-Match`` = ``parent.etag``.

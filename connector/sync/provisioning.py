@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
-from uuid import UUID
 
 from connector.domain.model import NotAtProvider, ProviderSubscription, Snapshot, SubscriptionId
 from connector.domain.plan import SetProviderQuantity
 from connector.errors import OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, Transient
 from connector.sync.ports import AuditEntry, Clock, Fulfilment, Intent, IntentState, Journal
+from connector.sync.request_ids import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -139,10 +138,9 @@ class Provisioning:
 
     def _intent(self, action: SetProviderQuantity, salt: str) -> Intent:
         """A fresh intent, durable when this returns. Its id and request id follow from run, target and what came before."""
-        seed = f"{self._run_id}|{action.subscription}|{action.before}|{action.target}|{salt}|{self._clock.now().isoformat()}"
-        digest = sha256(seed.encode()).digest()
+        wanted = request_id(self._clock.now(), self._run_id, action.subscription, action.before, action.target, salt)
         intent = Intent(
-            id=digest[16:32].hex(),
+            id=wanted.replace("-", ""),
             run_id=self._run_id,
             family=self._family,
             provider=action.provider,
@@ -151,7 +149,7 @@ class Provisioning:
             before=action.before,
             target=action.target,
             log_ids=action.carries,
-            request_id=str(UUID(bytes=digest[:16], version=4)),
+            request_id=wanted,
             created_at=self._clock.now(),
         )
         self._journal.plan(intent)

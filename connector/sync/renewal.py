@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from uuid import uuid4
 
 from connector.domain.model import ProviderSubscription, Snapshot
 from connector.domain.plan import ScheduleAtRenewal, SetProviderQuantity
 from connector.errors import OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, Transient
-from connector.sync.ports import Fulfilment, Journal, SchedulesRenewal
+from connector.sync.ports import Clock, Fulfilment, Journal, SchedulesRenewal
+from connector.sync.request_ids import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,11 @@ class Lost:
 class RenewalKeeper:
     """Scheduled changes of one family's provider subscription."""
 
-    def __init__(self, journal: Journal, fulfilment: Fulfilment) -> None:
+    def __init__(self, journal: Journal, fulfilment: Fulfilment, clock: Clock, run_id: str) -> None:
         self._journal = journal
         self._fulfilment = fulfilment
+        self._clock = clock
+        self._run_id = run_id
 
     def remember(self, snapshot: Snapshot, action: SetProviderQuantity) -> None:
         """Before a change of seats: keep what is scheduled, durably. The subscription was read just now."""
@@ -67,7 +69,9 @@ class RenewalKeeper:
             return None
         delta = int(note["target"]) - int(note["before"])
         try:
-            found = self._fulfilment.keep_scheduled_change(view.tenant, view.id, str(note["kept"]), delta, str(uuid4()))
+            found = self._fulfilment.keep_scheduled_change(
+                view.tenant, view.id, str(note["kept"]), delta, self._request_id(view.id, note["target"])
+            )
         except _LOSES as error:
             self._journal.remember(_key(view), "")
             return Lost(f"the change scheduled for the renewal was lost: {error}")
@@ -81,9 +85,13 @@ class RenewalKeeper:
         if not isinstance(self._fulfilment, SchedulesRenewal):
             return Lost("the provider cannot schedule a change for the renewal")
         try:
-            return self._fulfilment.schedule_quantity(action.tenant, action.subscription, action.target, str(uuid4()))
+            wanted = self._request_id(action.subscription, action.target)
+            return self._fulfilment.schedule_quantity(action.tenant, action.subscription, action.target, wanted)
         except (PreconditionFailed, ProtocolError, Rejected) as error:
             return Lost(f"the change could not be scheduled for the renewal: {error.text or error}")
+
+    def _request_id(self, *parts: object) -> str:
+        return request_id(self._clock.now(), self._run_id, "schedule", *parts)
 
 
 def _key(view: ProviderSubscription) -> str:

@@ -9,22 +9,38 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfoNotFoundError
 
 from connector.domain import marker
 from connector.domain.bundle_order import plan_in_order, predecessors, stages, subject_of
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
+from connector.domain.digest import Inputs, action_record, inputs_of
 from connector.domain.explain import as_if_retried
 from connector.domain.model import Snapshot, SubscriptionId
 from connector.domain.plan import Plan
-from connector.domain.policy import Policy
+from connector.domain.policy import Limits, Policy
 from connector.domain.rules.registry import RuleBook
+from connector.domain.saved import SavedFamily, SavedPlan
 from connector.errors import ConfigError, ConnectorError, Interrupted
 from connector.sync.families import Workthrough, mistake, oldest_waiting
 from connector.sync.gather import Providers, Selection, has_something_due, read_providers, select, snapshots
 from connector.sync.outcome import Explanation, FamilyOutcome, FamilyState, Progress, RunResult
-from connector.sync.ports import Clock, Crm, Journal
+from connector.sync.ports import Clock, Crm, CrmSettings, Journal
+from connector.sync.safeguard import (
+    AsReviewed,
+    KillSwitch,
+    Safeguards,
+    WithinLimits,
+    check_fresh,
+    check_unmoved,
+    judge,
+    note_allowances,
+    refuse_unsafe,
+    remember_source,
+    stopped_by_switch,
+)
 from connector.sync.stopping import StopRequest, why_stop
 from connector.sync.unit_of_work import RunContext, UnitOfWork
 
@@ -44,6 +60,8 @@ class RunOptions:
     lease_seconds: float = 600.0
     stop_before: datetime | None = None
     stop: StopRequest = field(default_factory=StopRequest)
+    keep_inputs: bool = False
+    """Keep what a plan file needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +78,34 @@ class Pass:
     rules: RuleBook
     options: RunOptions
     progress: Progress
+    guards: Safeguards = field(default_factory=Safeguards)
 
     def run(self) -> RunResult:
         """One pass. Errors that end it early come back in the result, with what was done until then."""
         started = self.clock.now()
         plan, zone, outcomes = Plan(()), "UTC", list[FamilyOutcome]()
         families: tuple[Snapshot, ...] = ()
+        saved: tuple[SavedFamily, ...] = ()
         error: ConnectorError | None = None
         try:
+            if self.guards.saved is not None:
+                check_fresh(self.guards.saved, started)
             self.progress.stage("reading Dataverse")
-            context = self._context()
+            settings = self.crm.settings()
+            switch = KillSwitch(self.guards, self.crm, self.clock, settings)
+            context = self._context(settings)
             zone = context.calendar.zone.key
             self._stop_between_stages()
             families = self._gather(context)
             plan = make_plan(families, context, started)
+            plan = judge(plan, self._limits, settings, self.journal, switch.reason())
+            if self.options.keep_inputs:
+                saved = self._saved(context, families, plan, started)
             if not self.options.dry_run:
+                self._allow(context, families, plan, started)
                 self.progress.families(len(families))
-                self._apply(context, families, outcomes)
+                self._apply(context, families, plan, switch, outcomes)
+                remember_source(self.journal, settings)
         except ConnectorError as raised:
             error = raised
         except Exception as raised:
@@ -92,25 +121,68 @@ class Pass:
             tuple(sorted(outcomes, key=lambda outcome: (outcome.name, outcome.family))),
             error,
             oldest_waiting=None if self.options.dry_run else oldest_waiting(families, outcomes, self.clock.now()),
+            saved_families=saved,
         )
+
+    @property
+    def _limits(self) -> Limits:
+        return self.guards.limits or self.policy.limits
+
+    def _saved(
+        self, context: RunContext, families: Sequence[Snapshot], plan: Plan, now: datetime
+    ) -> tuple[SavedFamily, ...]:
+        """The families that would change, with everything that was looked at."""
+        actions = {family.family: tuple(map(action_record, family.actions)) for family in plan.families}
+        kept: list[SavedFamily] = []
+        for family in families:
+            subject, read = family.parent or family.children[0], _selection_for(family)
+            if actions[subject.id]:
+                inputs = inputs_of(family, context.environment(family, now))
+                found = SavedFamily(
+                    subject.id,
+                    subject.name,
+                    [*read.parents, *read.singles][0],
+                    bool(read.parents),
+                    inputs,
+                    actions[subject.id],
+                )
+                kept.append(found)
+        return tuple(sorted(kept, key=lambda one: (one.name, one.family)))
+
+    def _allow(self, context: RunContext, families: Sequence[Snapshot], plan: Plan, now: datetime) -> None:
+        """Raises StalePlan or SafetyLimitExceeded when nothing may be written at all."""
+        if self.guards.saved is not None:
+            inputs = {subject_of(family): inputs_of(family, context.environment(family, now)) for family in families}
+            check_unmoved(self.guards.saved, plan, inputs)
+        note_allowances(self.guards, self.policy.limits, self.journal, self.run_id, self.clock.now())
+        refuse_unsafe(plan.verdict)
 
     def explain(self) -> tuple[Explanation, ...]:
         """Why the family of ``options.only`` stands where it stands; reads only. Raises what reading raises."""
         assert self.options.only is not None, "one family is explained at a time"
-        context = self._context()
+        context = self._context(self.crm.settings())
         selection = self._selection_of(self.options.only)
         families = snapshots(self.crm.load_families(selection.parents, selection.singles), selection)
         found: list[Explanation] = []
-        for retried in self._read_providers([as_if_retried(family) for family in families], context):
+        for retried in self._read_providers([as_if_retried(one) for one in families], context, always=True):
             family = replace(
                 next(one for one in families if subject_of(one) == subject_of(retried)), provider=retried.provider
             )
-            env = context.environment(family, self.clock.now())
-            found.append(Explanation(family, decide(family, env, self.rules), decide(retried, env, self.rules)))
+            now = self.clock.now()
+            env = context.environment(family, now)
+            found.append(
+                Explanation(
+                    family,
+                    decide(family, env, self.rules),
+                    decide(retried, env, self.rules),
+                    env.calendar,
+                    now,
+                    self.options.only,
+                )
+            )
         return tuple(found)
 
-    def _context(self) -> RunContext:
-        settings = self.crm.settings()
+    def _context(self, settings: CrmSettings) -> RunContext:
         try:
             calendar = Calendar.of(self.policy, settings.time_zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
@@ -131,7 +203,9 @@ class Pass:
         )
 
     def _gather(self, context: RunContext) -> tuple[Snapshot, ...]:
-        if self.options.only is not None:
+        if self.guards.saved is not None:
+            selection = _selection_in(self.guards.saved)
+        elif self.options.only is not None:
             selection = self._selection_of(self.options.only)
         else:
             selection = select(self.crm, self.crm.find_open_logs())
@@ -140,13 +214,15 @@ class Pass:
         families = snapshots(self.crm.load_families(selection.parents, selection.singles), selection)
         return self._read_providers(families, context)
 
-    def _read_providers(self, families: Sequence[Snapshot], context: RunContext) -> tuple[Snapshot, ...]:
+    def _read_providers(
+        self, families: Sequence[Snapshot], context: RunContext, *, always: bool = False
+    ) -> tuple[Snapshot, ...]:
         self.progress.stage("reading providers")
         return read_providers(
             families,
             self.providers,
             parallel=self.options.parallel,
-            needed=lambda family: has_something_due(family, context.calendar, self.clock.now()),
+            needed=lambda family: always or has_something_due(family, context.calendar, self.clock.now()),
         )
 
     def _selection_of(self, only: SubscriptionId) -> Selection:
@@ -160,13 +236,32 @@ class Pass:
             return Selection((only,), ())
         return Selection((row.linked_parent,), ()) if row.linked_parent is not None else Selection((), (only,))
 
-    def _apply(self, context: RunContext, families: Sequence[Snapshot], outcomes: list[FamilyOutcome]) -> None:
+    def _apply(
+        self,
+        context: RunContext,
+        families: Sequence[Snapshot],
+        plan: Plan,
+        switch: KillSwitch,
+        outcomes: list[FamilyOutcome],
+    ) -> None:
         """Each family is serial in itself; families run beside one another up to a bound. Raises what ended it early."""
 
-        def unit(family: Snapshot) -> UnitOfWork:
-            return UnitOfWork(context, self.crm, self.journal, self.clock, lambda: self._reread(family), family)
+        limits = WithinLimits(plan, self._limits)
 
-        work = Workthrough(unit, self._brake, self.progress)
+        def unit(family: Snapshot) -> UnitOfWork:
+            reviewed = self.guards.saved.family(subject_of(family)) if self.guards.saved is not None else None
+            gate = (
+                limits if reviewed is None else AsReviewed(reviewed, limits, partial(self._inputs_now, family, context))
+            )
+            return UnitOfWork(context, self.crm, self.journal, self.clock, lambda: self._reread(family), family, gate)
+
+        def brake() -> str | None:
+            reason = switch.reason()
+            if reason is not None:
+                raise stopped_by_switch(reason)
+            return self._brake()
+
+        work = Workthrough(unit, brake, self.progress)
         before = predecessors(families, lambda family: context.environment(family, self.clock.now()))
         try:
             for stage in stages(families, before):
@@ -202,6 +297,11 @@ class Pass:
         fresh = self._reread(family)
         return self._read_providers([fresh], context) if fresh is not None else ()
 
+    def _inputs_now(self, family: Snapshot, context: RunContext) -> Inputs:
+        """What a family is decided from, with its rows read again; empty if it is gone."""
+        fresh = self._reread(family)
+        return inputs_of(fresh, context.environment(fresh, self.clock.now())) if fresh is not None else {}
+
     def _reread(self, family: Snapshot) -> Snapshot | None:
         """The family as the CRM has it now, by the way in which it was found."""
         selection = _selection_for(family)
@@ -233,6 +333,13 @@ def _selection_for(family: Snapshot) -> Selection:
         return Selection((family.parent.id,), ())
     child = family.children[0]
     return Selection((child.linked_parent,), ()) if child.linked_parent is not None else Selection((), (child.id,))
+
+
+def _selection_in(saved: SavedPlan) -> Selection:
+    return Selection(
+        tuple(sorted(family.read_as for family in saved.families if family.read_with_parent)),
+        tuple(sorted(family.read_as for family in saved.families if not family.read_with_parent)),
+    )
 
 
 def make_plan(families: Sequence[Snapshot], context: RunContext, now: datetime) -> Plan:

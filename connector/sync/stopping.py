@@ -41,4 +41,4 @@ def why_stop(stop: StopRequest, clock: Clock, stop_before: datetime | None) -> s
 
 
 Brake = Callable[[], str | None]
-"""Asked before each family: why it may not be started, or None."""
+"""Asked before each family: why it may not be started, or None. What it raises ends the run."""

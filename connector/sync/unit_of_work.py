@@ -41,9 +41,10 @@ from connector.errors import (
 )
 from connector.sync.gather import Providers, fulfilment_of, read_one, tenant_of
 from connector.sync.outcome import Effect, FamilyOutcome, FamilyState
-from connector.sync.ports import AuditEntry, Clock, Crm, IntentState, Journal, LogUpdate
+from connector.sync.ports import AuditEntry, Clock, Crm, Fulfilment, IntentState, Journal, LogUpdate
 from connector.sync.provisioning import Confirmed, Deferred, Provisioning, RefusedByProvider, StillUnknown
 from connector.sync.renewal import Kept, Lost, RenewalKeeper
+from connector.sync.safeguard import Gate, Halt
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,14 @@ class UnitOfWork:
     """Brings one family as far as it can go. Serial; one instance per family and run."""
 
     def __init__(
-        self, context: RunContext, crm: Crm, journal: Journal, clock: Clock, reread: Reread, snapshot: Snapshot
+        self,
+        context: RunContext,
+        crm: Crm,
+        journal: Journal,
+        clock: Clock,
+        reread: Reread,
+        snapshot: Snapshot,
+        gate: Gate | None = None,
     ) -> None:
         self._context = context
         self._crm = crm
@@ -91,6 +99,7 @@ class UnitOfWork:
         self._clock = clock
         self._reread = reread
         self._snapshot = snapshot
+        self._gate = gate
         subject = snapshot.parent or snapshot.children[0]
         self._family, self._name = subject.id, subject.name
         self._effects: list[Effect] = []
@@ -128,6 +137,9 @@ class UnitOfWork:
             self._note_names()
             if not decision.actions:
                 return self._finish(decision)
+            halt = self._gate.admit(decision, self._effects) if self._gate is not None else None
+            if halt is not None:
+                return self._halted(decision, halt)
             try:
                 ended = self._take(decision, decision.actions[0])
             except (PreconditionFailed, OutcomeUnknown) as error:
@@ -230,9 +242,9 @@ class UnitOfWork:
         self._snapshot = replace(self._snapshot, provider=fresh)
         again = self._decide()
         confirmed = next((found for found in again.actions if isinstance(found, SetProviderQuantity)), None)
-        if confirmed is None or again.actions[0] is not confirmed:
-            return None
-        RenewalKeeper(self._journal, fulfilment).remember(self._snapshot, confirmed)
+        if confirmed != action or again.actions[0] is not confirmed:
+            return None  # the provider is not where it was: look again at what that means
+        self._renewal(fulfilment).remember(self._snapshot, confirmed)
         work = Provisioning(self._journal, self._clock, fulfilment, self._context.run_id, self._family)
         match work.set_quantity(self._snapshot, confirmed):
             case Confirmed(view, reason):
@@ -261,7 +273,7 @@ class UnitOfWork:
         fulfilment, view = fulfilment_of(self._snapshot, self._context.providers), self._snapshot.provider
         if fulfilment is None or not isinstance(view, ProviderSubscription):
             return
-        match RenewalKeeper(self._journal, fulfilment).restore(view):
+        match self._renewal(fulfilment).restore(view):
             case Kept(found):
                 self._snapshot = replace(self._snapshot, provider=found)
                 self._effect(
@@ -276,7 +288,7 @@ class UnitOfWork:
         """A decrease that cannot go now is promised for the renewal (policy ``refused_decrease: schedule``)."""
         fulfilment = fulfilment_of(self._snapshot, self._context.providers)
         assert fulfilment is not None
-        found = RenewalKeeper(self._journal, fulfilment).schedule(action)
+        found = self._renewal(fulfilment).schedule(action)
         if isinstance(found, Lost):
             return self._outcome(FamilyState.FAILED, reason=found.reason, rule="LS-043")
         self._snapshot = replace(self._snapshot, provider=replace(found, reducible=self._reducible()))
@@ -287,6 +299,9 @@ class UnitOfWork:
             subscription=action.subscription,
         )
         return None
+
+    def _renewal(self, fulfilment: Fulfilment) -> RenewalKeeper:
+        return RenewalKeeper(self._journal, fulfilment, self._clock, self._context.run_id)
 
     def _reducible(self) -> tuple[ReducibleBatch, ...] | None:
         view = self._snapshot.provider
@@ -311,6 +326,12 @@ class UnitOfWork:
         return None
 
     # -- endings --------------------------------------------------------------------------------------------------
+
+    def _halted(self, decision: FamilyDecision, halt: Halt) -> FamilyOutcome:
+        """Limits or a saved plan let the family go no further."""
+        if halt.state is None or self._provider_said_no is not None:
+            return self._finish(replace(decision, actions=()))
+        return self._outcome(halt.state, decision.decisions, halt.reason, halt.remedy)
 
     def _finish(self, decision: FamilyDecision) -> FamilyOutcome:
         decisions = decision.decisions

@@ -253,6 +253,11 @@ class Bench:
             self._known[key] = position.tail(self, records)
         return Run(trouble, self.history, tuple(records), self._edited)
 
+    def forget(self) -> None:
+        """Look nothing up any more that was worked out before."""
+        self._known.clear()
+        self._answers.clear()
+
     def _boundary(self, undisturbed: int) -> tuple[object, ...]:
         """All that the rest of a run depends on, between two passes."""
         if self._trouble.journal_lost:

@@ -125,7 +125,7 @@ def _unexplained_ahead(ctx: Context) -> Objection | None:
 
 
 def _last_child(ctx: Context) -> ChangeObjection | None:
-    if ctx.goal > 0 or not ctx.accepted or _numbers(ctx.accepted) >= 0:
+    if ctx.goal > 0 or (ctx.delta >= 0 and _numbers(ctx.accepted) >= 0):
         return None
     return ChangeObjection(
         hold(

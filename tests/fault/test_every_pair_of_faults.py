@@ -1,0 +1,31 @@
+"""Every call of a unit of work × every fault × a second fault × a person's edit: no wrong end state (issue 4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import process_time
+
+import pytest
+
+from tests.harness.bench import Bench, describe
+from tests.harness.oracle import violations
+from tests.harness.scenarios import judge, runs
+from tests.harness.stories import STORIES
+
+SHARDS = 4
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("story", STORIES)
+def test_no_fault_and_no_edit_at_any_call_loses_or_doubles_a_seat(
+    story: str, shard: int, record_property: Callable[[str, object], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL + 1)
+    began, bench = process_time(), Bench(STORIES[story])
+    count, bad = judge(runs(bench, shard, SHARDS), violations)
+    record_property("fault_runs", count)
+    record_property("fault_passes", bench.passes)
+    record_property("fault_seconds", process_time() - began)
+    shown = "\n\n".join(describe(run, complaints) for run, complaints in bad[:3])
+    assert not bad, f"{len(bad)} of {count} runs broke a promise; the first:\n\n{shown}"
