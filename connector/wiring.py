@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from time import sleep as really_sleep
@@ -24,9 +24,12 @@ from connector import __version__
 from connector.config import resolve_secret
 from connector.crm.dataverse import classify_dataverse, parse_dataverse_error
 from connector.crm.repository import DataverseCrm
+from connector.domain.digest import digest
 from connector.domain.model import SubscriptionId
 from connector.domain.rules.builtin import BUILTIN
 from connector.domain.rules.registry import Rule, RuleBook
+from connector.domain.safety import override
+from connector.domain.saved import Origin, SavedPlan
 from connector.errors import ConfigError, ConnectorError, JournalError, UsageError
 from connector.http.auth import (
     ClientCertificate,
@@ -44,7 +47,7 @@ from connector.http.redaction import redact, register_secrets
 from connector.http.session import Observer, make_session
 from connector.http.transport import Transport, TransportSettings
 from connector.journal import Holder, MemoryJournal, SqlJournal, hold_run_lock, open_journal, open_rehearsal
-from connector.mapping import load_mapping
+from connector.mapping import CrmMapping, load_mapping
 from connector.providers.plugin import RemoteService
 from connector.providers.registry import connect_plugins, load_plugins
 from connector.report.document import run_document
@@ -54,10 +57,13 @@ from connector.sync.families import mistake
 from connector.sync.outcome import Explanation, Progress, RunResult
 from connector.sync.ports import Clock, Match, ProviderHandle, RunInfo
 from connector.sync.run import Pass, RunOptions
+from connector.sync.safeguard import Safeguards, stale
 from connector.sync.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
+STOP_FILE = "STOP"
+"""In the state directory: as long as a file of this name is there, no run writes anything."""
 RULE_GROUP = "linksub.rules"
 """Entry point group through which another package adds rules: each entry is a :class:`Rule` or an iterable of them."""
 
@@ -82,6 +88,12 @@ class RunRequest:
     only: str | None = None
     command: str = "run"
     parallel: int | None = None
+    keep_inputs: bool = False
+    """Let the result carry what a plan file needs."""
+    saved: SavedPlan | None = None
+    """Apply exactly this plan."""
+    allow: Mapping[str, str] = field(default_factory=dict)
+    """Limit → what is allowed for this run only."""
 
 
 class Connection:
@@ -228,7 +240,17 @@ def rule_book() -> RuleBook:
         raise ConfigError(str(error), hint="two packages register the same rule id; remove one") from error
 
 
-__all__ = ["Connection", "RunRequest", "StopRequest", "explain", "explain_rules", "redact", "rule_book", "run_once"]
+__all__ = [
+    "Connection",
+    "RunRequest",
+    "StopRequest",
+    "explain",
+    "explain_rules",
+    "plan_origin",
+    "redact",
+    "rule_book",
+    "run_once",
+]
 
 
 def operator() -> str:
@@ -291,13 +313,19 @@ def _run(
     started = time.now()
     try:
         mapping = load_mapping(config.mapping)
+        guards = _safeguards(config, request, mapping)
         rules = rule_book()
         connection.sign_in()
         started = time.now()
         providers = connection.providers()
         with _journal(config, request, run_id, time) as journal:
             crm = DataverseCrm(
-                connection.dataverse(), mapping, clock=time, time_zone=config.policy.time_zone, memory=journal
+                connection.dataverse(),
+                mapping,
+                clock=time,
+                time_zone=config.policy.time_zone,
+                memory=journal,
+                count_linked=guards.limits is not None and guards.limits.source_shrunk_percent is not None,
             )
             options = RunOptions(
                 dry_run=request.dry_run,
@@ -306,6 +334,7 @@ def _run(
                 lease_seconds=config.run.lease.total_seconds(),
                 stop_before=connection.stop_before,
                 stop=stop,
+                keep_inputs=request.keep_inputs,
             )
             if not request.dry_run:
                 journal.begin_run(RunInfo(run_id, operator(), request.command, started, __version__))
@@ -322,6 +351,7 @@ def _run(
                 rules,
                 options,
                 progress or Progress(),
+                guards,
             )
             result = replace(work.run(), requests=connection.requests())
             return result if request.dry_run else _record(journal, result, request)
@@ -329,6 +359,31 @@ def _run(
         return RunResult.ended_early(run_id, started, time.now(), error, request.dry_run, connection.requests())
     finally:
         connection.session.close()
+
+
+def plan_origin(config: Config, mapping: CrmMapping | None = None) -> Origin:
+    """What a plan that is made now is made with. Raises ConfigError for a mapping that cannot be read."""
+    content = (mapping or load_mapping(config.mapping)).model_dump(mode="json")
+    return Origin(operator(), __version__, config.decisive(), config.digest(), digest(content))
+
+
+def _safeguards(config: Config, request: RunRequest, mapping: CrmMapping) -> Safeguards:
+    """Limits with what a person allows, kill switches, and the saved plan. Raises UsageError and StalePlan."""
+    limits = config.policy.limits
+    for name, value in request.allow.items():
+        try:
+            limits = override(limits, name, value)
+        except ValueError as error:
+            raise UsageError(str(error), hint="--allow LIMIT=VALUE, such as --allow seats_added=200") from error
+    if request.saved is not None and (moves := request.saved.origin.moves(plan_origin(config, mapping))):
+        raise stale(moves)
+    file = config.state.directory / STOP_FILE
+
+    def stop_here() -> str | None:
+        return f"there is a file {file}" if os.path.lexists(file) else None
+
+    name = f"configuration row {mapping.settings.kill_switch}"
+    return Safeguards(limits, stop_here, name, request.allow, request.saved)
 
 
 def _record(journal: SqlJournal | MemoryJournal, result: RunResult, request: RunRequest) -> RunResult:

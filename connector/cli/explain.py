@@ -37,7 +37,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _explain(context: Context, wanted: str) -> int:
-    from connector.report.explanation import explanation_document, explanation_view
+    from connector.report.explanation import explanation_document
+    from connector.report.explanation_view import explanation_view
     from connector.wiring import explain
 
     found = explain(context.load(), wanted)

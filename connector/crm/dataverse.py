@@ -70,6 +70,10 @@ def classify_dataverse(status: int, code: str) -> type[RemoteError] | None:
     return None
 
 
+COUNT = "/$count"
+"""After an entity set: nothing but the number of rows, and at most 5,000 ("Count number of rows")."""
+
+
 def query(
     entity_set: str, *, select: Sequence[str], where: str = "", order: Sequence[str] = (), expand: str = ""
 ) -> str:
@@ -163,10 +167,7 @@ class DataverseClient:
             for number, part in zip(numbers, parts, strict=True):
                 if part.status == 404:
                     raise self._failed(part, operation)
-                found = part.json()
-                if isinstance(found, int) is not (_COUNT in links[number]):
-                    raise self._protocol(operation, "an answer that is not a page of rows")
-                page, link = self._page(found)
+                page, link = self._page_or_count(part.json(), counts=COUNT in paths[number].partition("?")[0])
                 rows[number] += page
                 self._guard(link, seen[number], operation)
                 if link is not None:
@@ -291,7 +292,7 @@ class DataverseClient:
             for part in parts:
                 if 200 <= part.status < 300:
                     value = part.json()
-                    if page:
+                    if page and not isinstance(value, int):
                         self._page(value)
         except BatchDamaged as damaged:
             raise self._protocol(operation, f"a batch that cannot be read: {damaged}") from damaged
@@ -362,6 +363,10 @@ class DataverseClient:
                 f"{SERVICE} gave a next link that is no address", service=SERVICE, operation="read page"
             )
         return rows, link
+
+    @classmethod
+    def _page_or_count(cls, value: object, *, counts: bool) -> tuple[list[Row], str | None]:
+        return ([{"@odata.count": value}], None) if counts and isinstance(value, int) else cls._page(value)
 
     @classmethod
     def _check_page(cls, answer: Answer) -> None:

@@ -13,8 +13,16 @@ from typing import TypeVar
 
 from connector.crm.dataverse import DataverseClient, Row, is_in, query
 from connector.crm.metadata import Table, number_of
-from connector.crm.rows import ACCOUNT_WORDS, LOG_WORDS, SCHEDULED_WORDS, SUBSCRIPTION_WORDS, RowReader
+from connector.crm.rows import (
+    ACCOUNT_WORDS,
+    LOG_WORDS,
+    PRICE_LIST_WORDS,
+    SCHEDULED_WORDS,
+    SUBSCRIPTION_WORDS,
+    RowReader,
+)
 from connector.domain.model import (
+    CatalogueEntry,
     LicenseChangeLog,
     LogId,
     ProviderAccount,
@@ -65,6 +73,7 @@ class FamilyReader:
         self._later: set[LogId] = set()
         self._accounts: dict[str, ProviderAccount] = {}
         self._scheduled: dict[str, ScheduledLicenseChangeLog] = {}
+        self._catalogue: list[CatalogueEntry] = []
 
     def load(self, parents: Sequence[SubscriptionId], singles: Sequence[SubscriptionId]) -> FamilyRows:
         """Everything for the given families; rows that are gone are simply not in the answer."""
@@ -85,6 +94,7 @@ class FamilyReader:
         customers = {found.customer_id for parent in parents if (found := self._subscriptions.get(parent)) is not None}
         for group in _chunks(sorted(customer for customer in customers if customer is not None)):
             second.ask(self._account_query(group), self._keep_account)
+        self._ask_catalogue(second, parents)
         frontier = self._above(parents)
         self._ask_subscriptions(second, frontier)
         second.go()
@@ -99,6 +109,7 @@ class FamilyReader:
             logs=self._grouped_logs(since),
             accounts=tuple(sorted(self._accounts.values(), key=lambda account: account.id)),
             scheduled=self._grouped_scheduled(),
+            catalogue=tuple(sorted(self._catalogue, key=lambda entry: (entry.product_id, entry.part_number or ""))),
         )
 
     def children_of(self, candidates: Sequence[SubscriptionId]) -> Mapping[SubscriptionId, tuple[SubscriptionId, ...]]:
@@ -231,7 +242,8 @@ class FamilyReader:
         table = self._scheduled_table
         status = table.columns["status"]
         where = f"{is_in(table.columns['subscription'].logical_name, ids)} and "
-        where += f"{status.property} eq {number_of(status, 'pending')}"
+        where += f"({status.property} eq {number_of(status, 'pending')}"
+        where += f" or {status.property} eq {number_of(status, 'merge_failed')})"
         return self._ordered(table, SCHEDULED_WORDS, where)
 
     def _account_query(self, customers: Sequence[str]) -> str:
@@ -242,6 +254,27 @@ class FamilyReader:
     def _ordered(table: Table, words: Sequence[str], where: str) -> str:
         # Pages that are not ordered by something unique may repeat or lose rows.
         return query(table.entity_set, select=table.properties(words), where=where, order=[f"{table.primary_id} asc"])
+
+    def _ask_catalogue(self, ask: _Round, parents: Sequence[SubscriptionId]) -> None:
+        """Products and price list items of the parents' products, as far as this organisation has these columns."""
+        products = sorted(
+            {found.product_id for key in parents if (found := self._subscriptions.get(key)) and found.product_id}
+        )
+        tables = self._reader.metadata.tables
+        if tables["product"].has("default_provider"):
+            for chunk in _chunks(products):
+                table = tables["product"]
+                path = self._ordered(table, ["default_provider"], is_in(table.primary_id, chunk))
+                ask.ask(path, lambda row: self._keep_entry(self._reader.product_default(row)))
+        if tables["price_list_item"].has("provider"):
+            for chunk in _chunks(products):
+                table = tables["price_list_item"]
+                path = self._ordered(table, PRICE_LIST_WORDS, is_in(table.columns["product"].logical_name, chunk))
+                ask.ask(path, lambda row: self._keep_entry(self._reader.price_list_item(row)))
+
+    def _keep_entry(self, entry: CatalogueEntry | None) -> None:
+        if entry is not None:
+            self._catalogue.append(entry)
 
     def _keep_subscription(self, row: Row) -> None:
         found = self._reader.subscription(row)

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from connector.crm.batch import Change
-from connector.crm.dataverse import DataverseClient, Row, query, text_literal
+from connector.crm.dataverse import COUNT, DataverseClient, Row, query, text_literal
 from connector.crm.families import FamilyReader
 from connector.crm.fields import guid
 from connector.crm.lookup import find_matches
@@ -41,7 +41,8 @@ class DataverseCrm:
     """``connector.sync.ports.Crm`` on Dataverse.
 
     ``time_zone`` (IANA) wins over the CRM's own setting when dates are read. ``memory`` keeps the metadata between
-    runs for ``metadata_max_age``; metadata from there is read afresh when a query no longer fits it. Thread-safe.
+    runs for ``metadata_max_age``; metadata from there is read afresh when a query no longer
+    fits it. ``count_linked`` lets the settings tell how many subscriptions are linked. Thread-safe.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class DataverseCrm:
         clock: Clock,
         time_zone: str | None = None,
         memory: Memory | None = None,
+        count_linked: bool = False,
         metadata_max_age: timedelta = timedelta(hours=1),
         page_size: int = 5000,
     ) -> None:
@@ -60,6 +62,7 @@ class DataverseCrm:
         self._clock = clock
         self._time_zone = time_zone
         self._memory = memory
+        self._count_linked = count_linked
         self._max_age = metadata_max_age
         self._lock = RLock()
         self._metadata: OrgMetadata | None = None
@@ -183,7 +186,9 @@ class DataverseCrm:
         names = self._mapping.settings
         name = configuration.columns["name"].property
         conditions = [f"{name} eq {text_literal(wanted)}" for wanted in (names.time_zone, names.kill_switch)]
-        rows, provider_rows, currency_rows = self.client.read_many(
+        linked = metadata.tables["subscription"].columns["linked_parent"].property
+        counted = [query(metadata.tables["subscription"].entity_set + COUNT, select=[], where=f"{linked} ne null")]
+        rows, provider_rows, currency_rows, *count = self.client.read_many(
             [
                 query(
                     configuration.entity_set,
@@ -192,6 +197,7 @@ class DataverseCrm:
                 ),
                 query(providers.entity_set, select=providers.properties(["name", "type"])),
                 query(currencies.entity_set, select=currencies.properties(["code"])),
+                *(counted if self._count_linked else ()),
             ],
             operation="read settings",
         )
@@ -203,6 +209,7 @@ class DataverseCrm:
             kill_switch=_setting(configuration, rows, names.kill_switch),
             order_reference_length=min(lengths),
             message_length=logs.columns["message"].max_length or _DEFAULT_LENGTH,
+            linked_subscriptions=int(count[0][0]["@odata.count"]) if count else None,
         )
         self._reader = RowReader(
             metadata,

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from connector.crm.fields import Fields, guid, price_per_month
 from connector.crm.metadata import OrgMetadata
 from connector.domain.model import (
+    CatalogueEntry,
     LicenseChangeLog,
     LogId,
     LogKind,
@@ -40,6 +41,7 @@ LOG_WORDS = (
 # fmt: on
 SCHEDULED_WORDS = ["subscription", "event", "effective_date", "quantity", "status", "created_on"]
 ACCOUNT_WORDS = ["name", "account", "tenant", "provider"]
+PRICE_LIST_WORDS = ["product", "provider", "part_number"]
 
 STATUS_KEYS: Mapping[ProvisioningStatus, str] = {
     ProvisioningStatus.AWAITING: "awaiting",
@@ -190,6 +192,24 @@ class RowReader:
             provider_id=fields.lookup("provider"),
             tenant=TenantId(tenant) if tenant is not None else None,
         )
+
+    def product_default(self, row: Mapping[str, Any]) -> CatalogueEntry | None:
+        """A product's default provider; None if it names none."""
+        fields = Fields(self.metadata.tables["product"], row, self.zone)
+        return self._entry(fields.id(), fields.lookup("default_provider"), None, is_default=True)
+
+    def price_list_item(self, row: Mapping[str, Any]) -> CatalogueEntry | None:
+        """A price list item's provider; None if it names none."""
+        fields = Fields(self.metadata.tables["price_list_item"], row, self.zone)
+        part_number = fields.text("part_number")
+        return self._entry(fields.lookup("product"), fields.lookup("provider"), part_number, is_default=False)
+
+    def _entry(
+        self, product: str | None, provider: str | None, part_number: str | None, *, is_default: bool
+    ) -> CatalogueEntry | None:
+        if product is None or provider is None:
+            return None
+        return CatalogueEntry(product, provider, self.providers.get(provider) or provider, part_number, is_default)
 
     @staticmethod
     def _provider_subscription(fields: Fields, provider: str | None) -> ProviderSubscriptionId | None:

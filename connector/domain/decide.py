@@ -188,7 +188,8 @@ def _select(
         if log in accepted:
             continue
         blocker = first_left.setdefault(log.subscription_id, log)
-        if blocker is not log and isinstance(objections.get(log.id), (Refuse, type(None))):
+        objection = objections.get(log.id)
+        if blocker is not log and (objection is None or isinstance(objection, Refuse)):
             # Behind a refused change nothing is refused for itself: a process that dies between the two would not.
             objections[log.id] = Wait(
                 BEHIND,

@@ -176,6 +176,20 @@ class ProviderAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """Through which provider the product catalogue sells a product: a price list item, or the product's own default.
+
+    ``part_number`` is None for the default. A price list item's provider wins over the default.
+    """
+
+    product_id: str
+    provider_id: str
+    provider_name: str
+    part_number: str | None = None
+    is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReducibleBatch:
     """Seats that the provider lets go of now, until the given instant (UTC)."""
 
@@ -271,6 +285,8 @@ class Snapshot:
     scheduled: tuple[ScheduledLicenseChangeLog, ...] = ()
     bases: tuple[Subscription, ...] = ()
     base_logs: tuple[LicenseChangeLog, ...] = ()
+    catalogue: tuple[CatalogueEntry, ...] = ()
+    """What the product catalogue says of the parent's product."""
     at_customer: tuple[ProviderSubscription, ...] = ()
     """Everything that the provider lists for the customer: limits may be pooled over it."""
     incomplete: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,21 +61,49 @@ def _is_planned(action: Action, planned: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a plan was made with: who, which linksub, which switches and addresses, and the content of the mapping."""
+
+    created_by: str
+    version: str
+    settings: Mapping[str, Any]
+    settings_digest: str
+    mapping_digest: str
+
+    def moves(self, now: Origin) -> tuple[str, ...]:
+        """What is set otherwise now; who runs it makes no difference."""
+        old, new = dict(_leaves(self.settings)), dict(_leaves(now.settings))
+        moves = [
+            str(Moved(key, old.get(key), new.get(key))) for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+        ]
+        if not moves and self.settings_digest != now.settings_digest:
+            moves.append("the configuration is another one")
+        if self.mapping_digest != now.mapping_digest:
+            moves.append("the content of the mapping changed")
+        if self.version != now.version:
+            moves.append(str(Moved("linksub", self.version, now.version)))
+        return tuple(moves)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+@dataclass(frozen=True, slots=True)
 class SavedPlan:
     """A plan as it was saved. ``digest`` is that of the whole file, which was found unchanged.
 
-    ``settings`` are the switches and addresses that it was made with, ``mapping_digest`` the content of the mapping.
     Only families that something is to be done to are here.
     """
 
     digest: str
     created_at: datetime
     expires_at: datetime
-    created_by: str
-    version: str
-    settings_digest: str
-    settings: Mapping[str, Any]
-    mapping_digest: str
+    origin: Origin
     families: tuple[SavedFamily, ...]
 
     def family(self, family: SubscriptionId) -> SavedFamily | None:

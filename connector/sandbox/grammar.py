@@ -131,6 +131,21 @@ class ContractSpec(_Strict):
     name: str | None = None
 
 
+class PriceListItemSpec(_Strict):
+    """A price list item of a product: through which provider, under which part number."""
+
+    provider: str | None = None
+    part_number: str | None = None
+
+
+class ProductSpec(_Strict):
+    """A product of the catalogue: its default provider and its price list items."""
+
+    id: str
+    provider: str | None = None
+    prices: list[PriceListItemSpec] = Field(default_factory=list)
+
+
 class BatchSpec(_Strict):
     """Seats that may be given back until an instant."""
 
@@ -363,6 +378,7 @@ class Scenario(_Strict):
     access: Access = Field(default_factory=Access)
     accounts: list[AccountSpec] = Field(default_factory=list)
     contracts: list[ContractSpec] = Field(default_factory=list)
+    products: list[ProductSpec] = Field(default_factory=list)
     subscriptions: list[SubscriptionSpec] = Field(default_factory=list)
     steps: list[Step] = Field(default_factory=list)
 

@@ -46,6 +46,7 @@ class World:
             self._build_settings()
             self._build_accounts()
             self._build_contracts()
+            self._build_catalogue()
             for spec in scenario.subscriptions:
                 self._build_subscription(spec)
         self.initial_logs = frozenset(row[f"{LOG}id"] for row in store.rows(LOG))
@@ -234,6 +235,19 @@ class World:
             case "billable":
                 return option(SUBSCRIPTION, column, "Billable" if value else "Non-Billable")
         return value
+
+    def _build_catalogue(self) -> None:
+        for product in self.scenario.products:
+            default = None if product.provider is None else self.provider_id(product.provider)
+            self.store.update("product", self._product(product.id), {"work365_product_provider": default})
+            for number, item in enumerate(product.prices, start=1):
+                prefix = "work365_productpricelevel_"
+                values = {
+                    "productid": self._product(product.id),
+                    f"{prefix}provider": None if item.provider is None else self.provider_id(item.provider),
+                    f"{prefix}providerpartnumber": item.part_number,
+                }
+                self.store.create("productpricelevel", values, id=guid("price", f"{product.id}/{number}"))
 
     def _product(self, name: str) -> str:
         identifier = guid("product", name)

@@ -101,6 +101,9 @@ def _snapshot(rows: FamilyRows, parent: Subscription | None, children: Sequence[
         scheduled=scheduled,
         bases=tuple(bases),
         base_logs=base_logs,
+        catalogue=tuple(
+            entry for entry in rows.catalogue if parent is not None and entry.product_id == parent.product_id
+        ),
     )
 
 

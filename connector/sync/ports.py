@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 
 from connector.domain.model import (
     Capabilities,
+    CatalogueEntry,
     LicenseChangeLog,
     LogId,
     NotAtProvider,
@@ -58,6 +59,7 @@ class FamilyRows:
     logs: Mapping[SubscriptionId, tuple[LicenseChangeLog, ...]]
     accounts: tuple[ProviderAccount, ...]
     scheduled: Mapping[SubscriptionId, tuple[ScheduledLicenseChangeLog, ...]]
+    catalogue: tuple[CatalogueEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

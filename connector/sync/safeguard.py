@@ -6,7 +6,7 @@ what it wants to do may have grown since the plan was made. An applied plan is h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from threading import Lock
@@ -235,11 +235,9 @@ def check_fresh(saved: SavedPlan, now: datetime) -> None:
         )
 
 
-def check_unmoved(
-    saved: SavedPlan, plan: Plan, inputs: Mapping[SubscriptionId, Inputs], others: Iterable[str] = ()
-) -> None:
+def check_unmoved(saved: SavedPlan, plan: Plan, inputs: Mapping[SubscriptionId, Inputs]) -> None:
     """Raises StalePlan, naming every family that moved and what moved in it, before anything is written."""
-    problems = list(others)
+    problems: list[str] = []
     plans = {family.family: family for family in plan.families}
     for family in saved.families:
         if family.family not in inputs or family.family not in plans:
@@ -251,13 +249,18 @@ def check_unmoved(
         elif not family.plans_the_same(plans[family.family]):
             problems.append(f"{family.name}: time has passed, and it is decided otherwise now")
     if problems:
-        raise StalePlan(f"the plan is stale ({len(problems)} moved); nothing was sent", problems=problems)
+        raise stale(problems)
+
+
+def stale(problems: Sequence[str]) -> StalePlan:
+    """The error of a plan that does not fit any more, with everything that moved."""
+    return StalePlan("the plan is stale; nothing was sent. What moved since it was made:", problems=problems)
 
 
 def note_allowances(guards: Safeguards, configured: Limits, journal: Journal, run_id: str, now: datetime) -> None:
     """Write to the audit trail which plan is applied and which limits a person lets it go beyond."""
     if guards.saved is not None:
-        detail = {"digest": guards.saved.digest, "created_by": guards.saved.created_by}
+        detail = {"digest": guards.saved.digest, "created_by": guards.saved.origin.created_by}
         detail["created_at"] = guards.saved.created_at.isoformat()
         journal.append(AuditEntry(now, run_id, "plan.applied", detail=detail))
     values = configured.model_dump(mode="json")

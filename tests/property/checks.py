@@ -42,7 +42,6 @@ DRIFT = {"LS-015", "LS-049", "LS-062", "LS-058", "LS-035"}
 """Stops that say that nobody knows how the figures came about: never to be seen after a mere crash."""
 
 
-
 def of(actions: Iterable[Action], kind: type[A]) -> list[A]:
     return [action for action in actions if isinstance(action, kind)]
 

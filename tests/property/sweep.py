@@ -14,22 +14,24 @@ def sweep(worlds: int, first: int = 0) -> Counter[str]:
     failed: Counter[str] = Counter()
     for seed in range(first, first + worlds):
         if seed % 2:
-            jobs = [(check.__name__, lambda check=check: check(Rolled(seed), anything(Rolled(seed)))) for check in ANYTHING]
+            jobs = [
+                (check.__name__, lambda check=check: check(Rolled(seed), anything(Rolled(seed)))) for check in ANYTHING
+            ]
         else:
             check = CRASHES[seed // 2 % len(CRASHES)]
             jobs = [(check.__name__, lambda check=check: check(Rolled(seed)))]
         for name, job in jobs:
             try:
                 job()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  whatever a world breaks is reported with its seed
                 failed[name] += 1
                 if failed[name] <= 3:
-                    print(f"{name}, seed {seed}: {type(error).__name__}: {str(error)[:300]}")
+                    sys.stdout.write(f"{name}, seed {seed}: {type(error).__name__}: {str(error)[:300]}\n")
     return failed
 
 
 if __name__ == "__main__":
     count, start = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     found = sweep(count, start)
-    print(f"{count} worlds from seed {start}: {dict(found) or 'nothing failed'}")
+    sys.stdout.write(f"{count} worlds from seed {start}: {dict(found) or 'nothing failed'}\n")
     sys.exit(bool(found))

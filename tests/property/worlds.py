@@ -69,8 +69,12 @@ POLICIES = tuple(
 CAREFUL = tuple(policy for policy in POLICIES if policy.provider_drift == "hold")
 OPEN_HANDED = Policy()
 STRANGERS = (
-    ProviderAccount("stranger-1", "Another customer", "somebody", "csp", TenantId("22222222-2222-4222-8222-222222222222")),
-    ProviderAccount("stranger-2", "Another provider", "pinecone", "rest", TenantId("11111111-1111-4111-8111-111111111111")),
+    ProviderAccount(
+        "stranger-1", "Another customer", "somebody", "csp", TenantId("22222222-2222-4222-8222-222222222222")
+    ),
+    ProviderAccount(
+        "stranger-2", "Another provider", "pinecone", "rest", TenantId("11111111-1111-4111-8111-111111111111")
+    ),
 )
 
 
@@ -248,20 +252,37 @@ def sound(pick: Picker, *, plain: bool = False, manual: bool | None = None, care
         settled += 100
     if chance(pick, 25):
         old = log("old", 3, name="settled-long-ago")
-        logs.append(log("parent", 3, name="parent-old", minutes_ago=9000, status=PROVISIONED, order_reference=marker.encode([old])))
+        logs.append(
+            log(
+                "parent",
+                3,
+                name="parent-old",
+                minutes_ago=9000,
+                status=PROVISIONED,
+                order_reference=marker.encode([old]),
+            )
+        )
     by_hand = chance(pick, 12) if manual is None else manual
     room = choice(pick, (24, 24, 3, 2, 1))
     if by_hand:
-        snapshot = family(
-            parent(settled, provider="manual"), *children, logs=tuple(logs), provider=NotReported()
-        )
+        snapshot = family(parent(settled, provider="manual"), *children, logs=tuple(logs), provider=NotReported())
         return World(snapshot, environment(choice(pick, POLICIES), capabilities=MANUAL, room=room))
     reducible = (
         None
         if plain
-        else choice(pick, (None, (), (ReducibleBatch(4, NOW + timedelta(days=3)),), (ReducibleBatch(30, NOW + timedelta(days=3)),)))
+        else choice(
+            pick,
+            (None, (), (ReducibleBatch(4, NOW + timedelta(days=3)),), (ReducibleBatch(30, NOW + timedelta(days=3)),)),
+        )
     )
-    snapshot = family(parent(settled), *children, logs=tuple(logs), provider=at_provider(settled, ))
+    snapshot = family(
+        parent(settled),
+        *children,
+        logs=tuple(logs),
+        provider=at_provider(
+            settled,
+        ),
+    )
     snapshot = replace(snapshot, provider=replace(snapshot.provider, reducible=reducible))
     policy = Policy(netting=chance(pick, 70)) if plain else choice(pick, CAREFUL if careful else POLICIES)
     return World(snapshot, environment(policy, capabilities=AUTOMATIC, room=room))
@@ -293,7 +314,7 @@ def edited(pick: Picker) -> World:
 def _edit(pick: Picker, snapshot: Snapshot, number: int) -> Snapshot:
     row, view = snapshot.parent, snapshot.provider
     assert row is not None and row.quantity is not None
-    own = [entry for entry in snapshot.logs_of(row.id)]
+    own = list(snapshot.logs_of(row.id))
     awaiting = {str(entry.id) for entry in own if entry.is_awaiting}
     delta = max(-row.quantity, pick.integer(-9, 9))
     match pick.integer(0, 13):
@@ -365,11 +386,14 @@ def odd(pick: Picker) -> World:
             snapshot = replace(snapshot, provider=NotAtProvider("nothing bought"))
         case 11:
             changes: dict[str, Any] = choice(
-                pick, ({"provider": "linked"}, {"provider": None}, {"provider": "do_nothing"}, {"linked_parent": first.id})
+                pick,
+                ({"provider": "linked"}, {"provider": None}, {"provider": "do_nothing"}, {"linked_parent": first.id}),
             )
             snapshot = with_parent(snapshot, **changes)
         case 12:
-            accounts = choice(pick, ((), STRANGERS, (ACCOUNT, replace(ACCOUNT, id="second")), (replace(ACCOUNT, tenant=None),)))
+            accounts = choice(
+                pick, ((), STRANGERS, (ACCOUNT, replace(ACCOUNT, id="second")), (replace(ACCOUNT, tenant=None),))
+            )
             snapshot = replace(with_parent(snapshot, provider_account_id=None), accounts=accounts)
         case 13:
             snapshot = replace(snapshot, children=(replace(first, linked_parent=None), *snapshot.children[1:]))

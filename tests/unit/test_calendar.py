@@ -45,7 +45,9 @@ DAYS = [
 
 
 @pytest.mark.parametrize(("zone", "day", "early", "late"), DAYS, ids=[f"{row[0]} {row[1]}" for row in DAYS])
-def test_increases_take_effect_at_five_past_midnight_and_decreases_at_half_past_eleven_local_time(zone, day, early, late):
+def test_increases_take_effect_at_five_past_midnight_and_decreases_at_half_past_eleven_local_time(
+    zone, day, early, late
+):
     made = calendar(zone)
     assert made.scheduled_for(date.fromisoformat(day), 3) == utc(early)
     assert made.scheduled_for(date.fromisoformat(day), -3) == utc(late)
@@ -77,7 +79,9 @@ def test_a_day_that_the_zone_skipped_falls_on_the_moment_of_the_jump():
     assert made.scheduled_for(skipped, 1) == made.scheduled_for(skipped, -1) == utc("2011-12-30T10:00")
 
 
-@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "America/Sao_Paulo", "Asia/Beirut", "Pacific/Apia"])
+@pytest.mark.parametrize(
+    "zone", ["America/New_York", "Europe/Berlin", "America/Sao_Paulo", "Asia/Beirut", "Pacific/Apia"]
+)
 def test_no_instant_ever_shows_an_earlier_wall_clock_than_was_asked_for_and_days_never_run_backwards(zone):
     made, day = calendar(zone), date(2010, 1, 1)
     previous = datetime.min.replace(tzinfo=UTC)
@@ -151,7 +155,9 @@ def test_activations_go_early_and_deactivations_late_whatever_their_quantity(kin
 def test_an_effective_date_after_the_day_it_was_made_schedules_the_change():
     made = calendar("America/New_York")
     evening = utc("2026-03-02T04:59")  # still the first of March in New York
-    assert made.scheduled_instant(log("new_york", 1, created_on=evening, effective_on=date(2026, 3, 2))) == utc("2026-03-02T05:05")
+    assert made.scheduled_instant(log("new_york", 1, created_on=evening, effective_on=date(2026, 3, 2))) == utc(
+        "2026-03-02T05:05"
+    )
     assert made.scheduled_instant(log("new_york", 1, created_on=evening, effective_on=date(2026, 3, 1))) is None
     midnight = evening + timedelta(minutes=1)
     assert made.scheduled_instant(log("new_york", 1, created_on=midnight, effective_on=date(2026, 3, 2))) is None

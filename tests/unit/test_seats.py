@@ -8,7 +8,15 @@ import pytest
 
 from connector.domain import marker
 from connector.domain.model import LogKind
-from connector.domain.seats import balance, counted_quantity, is_linked_child, moves_seats, order_key, pending, set_aside_by_person
+from connector.domain.seats import (
+    balance,
+    counted_quantity,
+    is_linked_child,
+    moves_seats,
+    order_key,
+    pending,
+    set_aside_by_person,
+)
 from tests.families import FAILED, NOT_APPLICABLE, PROVISIONED, environment, family, log, parent, subscription
 
 CALENDAR = environment().calendar
@@ -106,7 +114,9 @@ def test_an_older_settled_marker_is_not_asked_when_the_newest_one_does_not_add_u
     first, second = log("new_york", 5, minutes_ago=9), log("memphis", 7)
     old = log("parent", 7, name="own-1", minutes_ago=8, status=PROVISIONED, order_reference=marker.encode([second]))
     new = log("parent", 2, name="own-2", minutes_ago=1, status=PROVISIONED, order_reference=marker.encode([first]))
-    snapshot = family(parent(57), subscription("new_york", 55), subscription("memphis", 7), logs=(first, second, old, new))
+    snapshot = family(
+        parent(57), subscription("new_york", 55), subscription("memphis", 7), logs=(first, second, old, new)
+    )
     assert books(snapshot, first, second).told_late is None
 
 
@@ -135,7 +145,8 @@ def test_parent_logs_that_a_person_set_aside_are_listed_oldest_first_while_their
     first = log("new_york", 10)
     reference = marker.encode([first])
     aside = [
-        log("parent", 5, name=f"own-{age}", minutes_ago=age, status=NOT_APPLICABLE, order_reference=reference) for age in (1, 9)
+        log("parent", 5, name=f"own-{age}", minutes_ago=age, status=NOT_APPLICABLE, order_reference=reference)
+        for age in (1, 9)
     ]
     snapshot = family(parent(60), subscription("new_york", 60), logs=(first, *aside))
     assert [entry.id for entry in set_aside_by_person(snapshot)] == ["own-9", "own-1"]

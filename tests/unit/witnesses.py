@@ -118,7 +118,7 @@ WITNESSES: dict[str, Witness] = {
     "LS-012": _witness(_family(the_parent=parent(50, provider="linked", linked_parent=SubscriptionId("another")))),
     "LS-013": _witness(_family(the_parent=parent(50, provider_account_id=None), accounts=())),
     "LS-014": _witness(_family(subscription("new_york", 25, customer_id=None))),
-    "LS-015": _witness(_family(the_parent=parent(60), provider=at_provider(60))),
+    "LS-015": _witness(_family(the_parent=parent(57), provider=at_provider(57))),
     "LS-016": _witness(
         _family(subscription("new_york", 25, reduction=ReductionBehavior.DISALLOWED), delta=-5, provider=_REDUCIBLE)
     ),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from connector.domain.decision import Objection
-from connector.domain.model import NotAtProvider, ProviderAccount, ProviderSubscription, Snapshot
-from connector.domain.rules.registry import Context, Rule, Scope, Stage, hold, refuse
+from connector.domain.model import CatalogueEntry, NotAtProvider, ProviderAccount, ProviderSubscription, Snapshot
+from connector.domain.rules.registry import Context, Rule, Scope, Severity, Stage, hold, refuse
 
 
 def account_of(snapshot: Snapshot) -> ProviderAccount | str:
@@ -36,12 +36,43 @@ def account_of(snapshot: Snapshot) -> ProviderAccount | str:
     return f"the customer has {len(candidates)} provider accounts at this provider ({names}) and none is chosen"
 
 
+def catalogued(snapshot: Snapshot) -> CatalogueEntry | None:
+    """Through which provider the catalogue sells the parent's product: the price list item's wins over the default.
+
+    A price list item counts if it names the parent's part number, or none.
+    """
+    parent = snapshot.parent
+    if parent is None:
+        return None
+    items = [
+        entry
+        for entry in snapshot.catalogue
+        if not entry.is_default and entry.part_number in (None, parent.part_number)
+    ]
+    exact = [entry for entry in items if entry.part_number is not None]
+    chosen = exact or items or [entry for entry in snapshot.catalogue if entry.is_default]
+    return chosen[0] if len({entry.provider_id for entry in chosen}) == 1 else None
+
+
+def _other_provider_than_catalogued(ctx: Context) -> Objection | None:
+    entry, parent = catalogued(ctx.snapshot), ctx.snapshot.parent
+    if entry is None or parent is None or parent.provider_id in (None, entry.provider_id):
+        return None
+    source = "product" if entry.is_default else "price list"
+    return hold(
+        f"the parent {parent.name!r} is on another provider than its {source} names ({entry.provider_name})",
+        provider=parent.provider,
+    )
+
+
 def _provider_and_account(ctx: Context) -> Objection | None:
     parent = ctx.snapshot.parent
     if parent is None:
         return None
     if parent.provider is None:
-        return refuse(f"the linked parent {parent.name!r} has no provider", parent=parent.id)
+        entry = catalogued(ctx.snapshot)
+        named = f"; its {'product' if entry.is_default else 'price list'} names {entry.provider_name}" if entry else ""
+        return refuse(f"the linked parent {parent.name!r} has no provider{named}", parent=parent.id)
     capabilities = ctx.env.capabilities
     if capabilities is None or not capabilities.reports:
         return None
@@ -110,6 +141,18 @@ RULES = (
         function=_provider_and_account,
     ),
     Rule(
+        "LS-067",
+        "A parent on another provider than its price list item names (or else its product) is told.",
+        Scope.FAMILY,
+        Stage.POST_OPERATION,
+        12,
+        "seed License Subscription (price list item over product default); work365 facts §3",
+        columns=("provider", "part_number"),
+        severity=Severity.WARNING,
+        remedy="correct the price list item, or move the subscription (transfer and reconcile, not a field edit)",
+        function=_other_provider_than_catalogued,
+    ),
+    Rule(
         "LS-056",
         "The parent's provider is one that a plug-in can provision through.",
         Scope.FAMILY,
@@ -130,7 +173,9 @@ RULES = (
         columns=("provider_account",),
         remedy="correct Provider Specific Account ID of the provider account",
         function=_wrong_tenant,
-        shown_by=("tests/unit/test_mutation_of_rules.py::test_its_witness_is_decided_by_the_rule_and_otherwise_without_it",),
+        shown_by=(
+            "tests/unit/test_mutation_of_rules.py::test_its_witness_is_decided_by_the_rule_and_otherwise_without_it",
+        ),
     ),
     Rule(
         "LS-052",

@@ -192,10 +192,7 @@ RULES = (
         severity=Severity.WARNING,
         remedy="nothing to do: the next run looks again; if it lasts, check that Work 365's plug-ins run",
         function=_parent_log_missing,
-        shown_by=(
-            "tests/unit/test_decide.py"
-            "::test_a_raised_parent_whose_log_the_crm_has_not_made_yet_is_waited_for",
-        ),
+        shown_by=("tests/unit/test_decide.py::test_a_raised_parent_whose_log_the_crm_has_not_made_yet_is_waited_for",),
     ),
     Rule(
         "LS-015",
