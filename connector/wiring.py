@@ -10,7 +10,7 @@ import getpass
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,13 +24,11 @@ from connector import __version__
 from connector.config import resolve_secret
 from connector.crm.dataverse import classify_dataverse, parse_dataverse_error
 from connector.crm.repository import DataverseCrm
-from connector.domain.digest import digest
 from connector.domain.model import SubscriptionId
 from connector.domain.rules.builtin import BUILTIN
 from connector.domain.rules.registry import Rule, RuleBook
-from connector.domain.safety import override
-from connector.domain.saved import Origin, SavedPlan
-from connector.errors import ConfigError, ConnectorError, JournalError, UsageError
+from connector.domain.saved import SavedPlan
+from connector.errors import ConfigError, ConnectorError, JournalError, Transient
 from connector.http.auth import (
     ClientCertificate,
     ClientSecret,
@@ -44,26 +42,25 @@ from connector.http.counter import RequestCounter
 from connector.http.gate import RateGate
 from connector.http.origin import Origin
 from connector.http.redaction import redact, register_secrets
+from connector.http.retry import Again, RetryPolicy
 from connector.http.session import Observer, make_session
 from connector.http.transport import Transport, TransportSettings
 from connector.journal import Holder, MemoryJournal, SqlJournal, hold_run_lock, open_journal, open_rehearsal
-from connector.mapping import CrmMapping, load_mapping
+from connector.mapping import load_mapping
+from connector.precautions import precautions
 from connector.providers.plugin import RemoteService
 from connector.providers.registry import connect_plugins, load_plugins
 from connector.report.document import run_document
 from connector.report.file import report_path, write_report
 from connector.settings import Config, SignInSection
 from connector.sync.families import mistake
-from connector.sync.outcome import Explanation, Progress, RunResult
-from connector.sync.ports import Clock, Match, ProviderHandle, RunInfo
+from connector.sync.outcome import Progress, RunResult
+from connector.sync.ports import Clock, ProviderHandle, RunInfo
 from connector.sync.run import Pass, RunOptions
-from connector.sync.safeguard import Safeguards, stale
 from connector.sync.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
-STOP_FILE = "STOP"
-"""In the state directory: as long as a file of this name is there, no run writes anything."""
 RULE_GROUP = "linksub.rules"
 """Entry point group through which another package adds rules: each entry is a :class:`Rule` or an iterable of them."""
 
@@ -117,8 +114,20 @@ class Connection:
         return self._clock
 
     def sign_in(self) -> None:
-        """Sign in for Dataverse, which also sets the run's clock; its deadline counts from here. Raises AuthError."""
-        self._token_source(f"{self.config.dataverse.url}/.default", for_provider=False).token()
+        """Sign in for Dataverse, which also sets the run's clock; its deadline counts from here. Raises AuthError.
+
+        A passing fault of the sign-in service is waited out here: nothing can be in hand yet.
+        """
+        tokens = self._token_source(f"{self.config.dataverse.url}/.default", for_provider=False)
+
+        def attempt(number: int) -> str:
+            try:
+                return tokens.token()
+            except Transient as error:
+                raise Again(error, reason=str(error), wait=error.retry_after) from error
+
+        deadline = self._clock.now() + self.config.run.deadline
+        RetryPolicy(self._clock, attempts=self.config.http.attempts).run(attempt, stop_before=deadline)
         self.stop_before = self._clock.now() + self.config.run.deadline
 
     def open_transport(self, service: RemoteService) -> Transport:
@@ -240,17 +249,7 @@ def rule_book() -> RuleBook:
         raise ConfigError(str(error), hint="two packages register the same rule id; remove one") from error
 
 
-__all__ = [
-    "Connection",
-    "RunRequest",
-    "StopRequest",
-    "explain",
-    "explain_rules",
-    "plan_origin",
-    "redact",
-    "rule_book",
-    "run_once",
-]
+__all__ = ["Connection", "RunRequest", "StopRequest", "redact", "rule_book", "run_once"]
 
 
 def operator() -> str:
@@ -313,7 +312,7 @@ def _run(
     started = time.now()
     try:
         mapping = load_mapping(config.mapping)
-        guards = _safeguards(config, request, mapping)
+        guards = precautions(config, mapping, operator(), request.saved, request.allow)
         rules = rule_book()
         connection.sign_in()
         started = time.now()
@@ -361,31 +360,6 @@ def _run(
         connection.session.close()
 
 
-def plan_origin(config: Config, mapping: CrmMapping | None = None) -> Origin:
-    """What a plan that is made now is made with. Raises ConfigError for a mapping that cannot be read."""
-    content = (mapping or load_mapping(config.mapping)).model_dump(mode="json")
-    return Origin(operator(), __version__, config.decisive(), config.digest(), digest(content))
-
-
-def _safeguards(config: Config, request: RunRequest, mapping: CrmMapping) -> Safeguards:
-    """Limits with what a person allows, kill switches, and the saved plan. Raises UsageError and StalePlan."""
-    limits = config.policy.limits
-    for name, value in request.allow.items():
-        try:
-            limits = override(limits, name, value)
-        except ValueError as error:
-            raise UsageError(str(error), hint="--allow LIMIT=VALUE, such as --allow seats_added=200") from error
-    if request.saved is not None and (moves := request.saved.origin.moves(plan_origin(config, mapping))):
-        raise stale(moves)
-    file = config.state.directory / STOP_FILE
-
-    def stop_here() -> str | None:
-        return f"there is a file {file}" if os.path.lexists(file) else None
-
-    name = f"configuration row {mapping.settings.kill_switch}"
-    return Safeguards(limits, stop_here, name, request.allow, request.saved)
-
-
 def _record(journal: SqlJournal | MemoryJournal, result: RunResult, request: RunRequest) -> RunResult:
     """Keep how the run ended in the journal; if even that cannot be written, the result says so."""
     try:
@@ -413,74 +387,3 @@ def _journal(config: Config, request: RunRequest, run_id: str, clock: Clock) -> 
         holder = Holder(run_id, socket.gethostname(), os.getpid(), request.command, clock.now())
         stack.enter_context(hold_run_lock(directory, holder))
         yield stack.enter_context(open_journal(url or directory / "journal.sqlite3", now=clock.now()))
-
-
-MOST_MATCHES = 12
-"""How many subscriptions of a similar name are listed when a person has to choose."""
-
-
-def explain(config: Config, wanted: str, *, clock: Clock | None = None) -> tuple[Explanation, ...]:
-    """Why a family stands where it stands; reads only.
-
-    ``wanted`` is the id of its parent, of a child or of a licence change log, or a part of a name that only one
-    subscription has. Raises UsageError when it means none or several, and any ConnectorError of reading.
-    """
-    connection = Connection(config, clock or SystemClock())
-    try:
-        connection.sign_in()
-        with _journal(config, RunRequest(dry_run=True), "", connection.clock()) as journal:
-            crm = DataverseCrm(
-                connection.dataverse(),
-                load_mapping(config.mapping),
-                clock=connection.clock(),
-                time_zone=config.policy.time_zone,
-                memory=journal,
-            )
-            match = _the_one_meant(wanted, crm.find_subscriptions(wanted, MOST_MATCHES))
-            options = RunOptions(dry_run=True, only=match.subscription.id)
-            work = Pass(
-                "",
-                "",
-                crm,
-                connection.providers(),
-                journal,
-                connection.clock(),
-                config.policy,
-                rule_book(),
-                options,
-                Progress(),
-            )
-            return tuple(replace(found, asked_log=match.log_id) for found in work.explain())
-    finally:
-        connection.session.close()
-
-
-def _the_one_meant(wanted: str, matches: Sequence[Match]) -> Match:
-    whole = [match for match in matches if match.subscription.name.casefold() == wanted.strip().casefold()]
-    chosen = whole if len(whole) == 1 else matches
-    if len(chosen) == 1:
-        return chosen[0]
-    if not chosen:
-        raise UsageError(
-            f"no subscription and no licence change log is called {wanted!r}",
-            hint="give the id of a parent, a child or a log as the CRM shows it, or a part of a subscription's name",
-        )
-    listed = "; ".join(f"{match.subscription.name} ({match.subscription.id})" for match in chosen)
-    several = f"{len(chosen)} or more" if len(chosen) == MOST_MATCHES else str(len(chosen))
-    raise UsageError(f"{wanted!r} may mean {several} subscriptions: {listed}", hint="give the id of one of them")
-
-
-def explain_rules(config: Config, subscription_id: str, *, clock: Clock | None = None) -> list[str]:
-    """The ids of the rules that decide about a subscription's open changes now; empty when nothing objects."""
-    rules: list[str] = []
-    for found in explain(config, subscription_id, clock=clock):
-        decision, parent = found.decision, found.family.parent
-        is_parent = parent is not None and parent.id == subscription_id
-        logs = [log for log in found.family.logs if log.subscription_id == subscription_id]
-        own = [decided.rule for log in logs if (decided := found.decision_on(log.id)) is not None]
-        if decision.awaits_person and (own or is_parent):
-            own = [rule or "LS-032" for rule in own] or ["LS-032"]
-        if decision.stop is not None and (is_parent or not own):
-            own.append(decision.stop.rule)
-        rules += own
-    return list(dict.fromkeys(rule for rule in rules if rule))

@@ -36,6 +36,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("demo", "Tell a whole story on the embedded sandbox; needs nothing."),
     ("run", "Push due child changes up, verify them, acknowledge them."),
     ("plan", "Show what a run would do and what it would cost."),
+    ("apply", "Do exactly what a saved plan says, or refuse it as stale."),
     ("explain", "Say why a number is what it is, and who waits for whom."),
     ("rules", "List the rules that decide, or show one whole."),
     ("status", "Show how things stand: last runs, open purchases, who waits for what."),

@@ -51,7 +51,7 @@ _HINTS: dict[type[ConnectorError], str] = {
     Interrupted: "run again; linksub continues where the world is",
     JournalError: "check that the state directory is writable and its disk is not full; nothing further was sent",
     StalePlan: "make a new plan and look at it before you apply it",
-    SafetyLimitExceeded: "look at the plan; if it is right, raise that one limit under policy.limits",
+    SafetyLimitExceeded: "look at the plan: linksub plan --out FILE; if it is right, linksub apply FILE --allow LIMIT=VALUE",
     Transient: "the service is busy or out of reach; try again later",
     OutcomeUnknown: "run again; linksub reads back what happened before it sends anything",
     Rejected: "the service's own text says why; mend the cause and set the change back to Awaiting",

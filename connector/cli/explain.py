@@ -37,9 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _explain(context: Context, wanted: str) -> int:
+    from connector.explaining import explain
     from connector.report.explanation import explanation_document
     from connector.report.explanation_view import explanation_view
-    from connector.wiring import explain
 
     found = explain(context.load(), wanted)
     if context.as_json:

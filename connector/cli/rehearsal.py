@@ -18,13 +18,14 @@ import requests
 from pydantic import ValidationError
 
 from connector.errors import ConfigError
+from connector.explaining import explain_rules
 from connector.sandbox.app import Sandbox
 from connector.sandbox.grammar import RunStep, Scenario
 from connector.sandbox.player import PlayResult, play
 from connector.sandbox.server import Endpoints, SandboxServer
 from connector.settings import Config
 from connector.sync.outcome import RunResult
-from connector.wiring import RunRequest, explain_rules, run_once
+from connector.wiring import RunRequest, run_once
 
 CRASHED = 137
 """Exit code of a pass that a scenario kills (128 + SIGKILL)."""

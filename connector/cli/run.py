@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from connector.cli.options import Context, context_of
 from connector.cli.stopping import asked_to_stop
-from connector.errors import ExitCode, UsageError
+from connector.errors import ExitCode, SafetyLimitExceeded, StalePlan, UsageError
 from connector.sync.outcome import RunResult
 from connector.sync.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from connector.config import Config
+    from connector.domain.saved import SavedPlan
 
 
 def register(app: typer.Typer) -> None:
@@ -71,22 +76,41 @@ def one_pass(
     detailed_exitcode: bool = False,
     command: str = "run",
     stop: StopRequest | None = None,
+    keep_inputs: bool = False,
+    saved: SavedPlan | None = None,
+    allow: Mapping[str, str] | None = None,
+    afterwards: Callable[[Config, RunResult], Mapping[str, object]] | None = None,
 ) -> int:
-    """One pass from configuration to exit code. Signals end it (75), unless ``stop`` is given: then its owner sees to it."""
+    """One pass from configuration to exit code. Signals end it (75), unless ``stop`` is given: then its owner sees to it.
+
+    ``afterwards`` is called with the result before it is shown, and adds to the document for machines.
+    """
     if stop is None:
         stop = StopRequest()
         # A dry run has nothing in hand that would be worth finishing.
         with asked_to_stop(_interrupt if dry_run else stop.ask):
             return one_pass(
-                context, dry_run=dry_run, only=only, detailed_exitcode=detailed_exitcode, command=command, stop=stop
+                context,
+                dry_run=dry_run,
+                only=only,
+                detailed_exitcode=detailed_exitcode,
+                command=command,
+                stop=stop,
+                keep_inputs=keep_inputs,
+                saved=saved,
+                allow=allow,
+                afterwards=afterwards,
             )
     from connector.cli.progress import TerminalProgress
     from connector.wiring import RunRequest, run_once
 
     config = context.load()
+    request = RunRequest(
+        dry_run=dry_run, only=only, command=command, keep_inputs=keep_inputs, saved=saved, allow=allow or {}
+    )
     with TerminalProgress(context.stderr, quiet=context.as_json or context.verbosity < 0) as progress:
-        result = run_once(config, RunRequest(dry_run=dry_run, only=only, command=command), progress=progress, stop=stop)
-    show(context, result, command)
+        result = run_once(config, request, progress=progress, stop=stop)
+    show(context, result, command, afterwards(config, result) if afterwards is not None else None)
     code = result.exit_code
     if detailed_exitcode and code is ExitCode.DONE and result.plan.has_changes:
         code = ExitCode.CHANGES_PENDING
@@ -97,17 +121,18 @@ def _interrupt(reason: str) -> None:
     raise KeyboardInterrupt(reason)
 
 
-def show(context: Context, result: RunResult, command: str) -> None:
+def show(context: Context, result: RunResult, command: str, addition: Mapping[str, object] | None = None) -> None:
     """The result on stdout, as text or as one JSON document; an error that ended the run goes to stderr as well."""
     from connector.cli.errors import report_error
     from connector.report.document import run_document
     from connector.report.terminal import plan_view, requests_view, run_view
 
     if context.as_json:
-        context.emit(run_document(result, command))
+        context.emit({**run_document(result, command), **(addition or {})})
     else:
         if result.error is None or result.plan.families:
-            context.stdout.print(plan_view(result.plan) if result.dry_run else run_view(result))
+            stopped = isinstance(result.error, SafetyLimitExceeded | StalePlan) and not result.outcomes
+            context.stdout.print(plan_view(result.plan) if result.dry_run or stopped else run_view(result))
         if context.verbosity > 0:
             context.stdout.print(requests_view(result.requests))
     if result.error is not None:

@@ -65,7 +65,8 @@ def classify_dataverse(status: int, code: str) -> type[RemoteError] | None:
     known = code.lower()
     if status == 412 and known in _DUPLICATE:
         return Rejected
-    if 400 <= status < 500 and known in _BUSY | _THROTTLED:
+    # 429 itself is left to HTTP's meaning: definitely not done, and sent again once the pause is over.
+    if 400 <= status < 500 and status != 429 and known in _BUSY | _THROTTLED:
         return Transient
     return None
 

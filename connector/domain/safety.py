@@ -193,6 +193,17 @@ def _source(source: Source, limits: Limits) -> LimitCheck | None:
     )
 
 
+def in_words(check: LimitCheck) -> str:
+    """One limit in a sentence: what is allowed and what was found."""
+    unit = "%" if check.unit == "%" else f" {check.unit}"
+    if check.limit.startswith("money_added"):
+        unit = f" {check.unit} (minor units per month)"
+    found = "what it comes to is not known" if check.found is None else f"found {check.found}{unit}"
+    about = f" of {check.where}" if check.where else ""
+    detail = f" ({check.detail})" if check.detail else ""
+    return f"{check.limit}{about}: {check.allowed}{unit} allowed, {found}{detail}"
+
+
 def switched_on(value: str | None) -> bool:
     """Whether a kill switch with that value stops: everything but empty, false, 0, no and off does."""
     return value is not None and value.strip().casefold() not in _OFF

@@ -61,7 +61,7 @@ def _is_planned(action: Action, planned: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class MadeWith:
     """What a plan was made with: who, which linksub, which switches and addresses, and the content of the mapping."""
 
     created_by: str
@@ -70,7 +70,7 @@ class Origin:
     settings_digest: str
     mapping_digest: str
 
-    def moves(self, now: Origin) -> tuple[str, ...]:
+    def moves(self, now: MadeWith) -> tuple[str, ...]:
         """What is set otherwise now; who runs it makes no difference."""
         old, new = dict(_leaves(self.settings)), dict(_leaves(now.settings))
         moves = [
@@ -103,7 +103,7 @@ class SavedPlan:
     digest: str
     created_at: datetime
     expires_at: datetime
-    origin: Origin
+    made_with: MadeWith
     families: tuple[SavedFamily, ...]
 
     def family(self, family: SubscriptionId) -> SavedFamily | None:

@@ -10,6 +10,7 @@ from connector.domain.plan import (
     FailLogs,
     FamilyPlan,
     Plan,
+    SafetyVerdict,
     ScheduleAtRenewal,
     SetParentQuantity,
     SetProviderQuantity,
@@ -101,7 +102,28 @@ def plan_document(plan: Plan) -> Mapping[str, object]:
         "seats_removed": plan.seats_removed,
         "money_per_month_minor": dict(money.per_month),
         "seats_without_price": money.seats_without_price,
+        "safety": verdict_document(plan.verdict),
         "families": [family_document(family) for family in plan.families],
+    }
+
+
+def verdict_document(verdict: SafetyVerdict) -> Mapping[str, object]:
+    """The safety verdict of a plan. ``found`` is null when it cannot be known, which counts as beyond the limit."""
+    return {
+        "is_safe": verdict.is_safe,
+        "kill_switch": verdict.kill_switch,
+        "checks": [
+            {
+                "limit": check.limit,
+                "allowed": check.allowed,
+                "found": check.found,
+                "unit": check.unit,
+                "where": check.where,
+                "detail": check.detail,
+                "exceeded": check.is_exceeded,
+            }
+            for check in verdict.checks
+        ],
     }
 
 

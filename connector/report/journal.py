@@ -222,7 +222,7 @@ class Rows:
         self._rows.append(cells)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if len(self._columns) <= 4 or options.max_width >= _NARROW:
+        if len(self._columns) <= 3 or options.max_width >= _NARROW:
             table = Table(title=self._title, title_justify="left", box=box.SIMPLE_HEAD, safe_box=True, pad_edge=False)
             for column in self._columns:
                 table.add_column(column, overflow="fold")

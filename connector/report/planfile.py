@@ -13,7 +13,7 @@ from typing import Any
 
 from connector.domain.digest import digest
 from connector.domain.model import SubscriptionId
-from connector.domain.saved import Origin, SavedFamily, SavedPlan
+from connector.domain.saved import MadeWith, SavedFamily, SavedPlan
 from connector.errors import ConfigError
 from connector.report.document import plan_document
 from connector.report.wording import instant
@@ -26,20 +26,20 @@ LONGEST_LIFETIME = timedelta(days=30)
 MAX_BYTES = 512 * 1024 * 1024
 
 
-def plan_file(result: RunResult, origin: Origin, lifetime: timedelta = LIFETIME) -> Mapping[str, Any]:
+def plan_file(result: RunResult, made_with: MadeWith, lifetime: timedelta = LIFETIME) -> Mapping[str, Any]:
     """The document of a plan file. ``result`` is a dry run that kept its inputs; the clock is the run's."""
     content = {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
         "created_at": instant(result.started_at),
         "expires_at": instant(result.started_at + lifetime),
-        "created_by": origin.created_by,
-        "linksub_version": origin.version,
+        "created_by": made_with.created_by,
+        "linksub_version": made_with.version,
         "run_id": result.run_id,
         "time_zone": result.time_zone,
-        "config_digest": origin.settings_digest,
-        "mapping_digest": origin.mapping_digest,
-        "settings": dict(origin.settings),
+        "config_digest": made_with.settings_digest,
+        "mapping_digest": made_with.mapping_digest,
+        "settings": dict(made_with.settings),
         "plan": plan_document(result.plan),
         "families": [
             {
@@ -90,7 +90,7 @@ def read_plan_file(raw: bytes, name: str) -> SavedPlan:
             str(stated),
             _instant(document["created_at"]),
             _instant(document["expires_at"]),
-            Origin(
+            MadeWith(
                 str(document["created_by"]),
                 str(document["linksub_version"]),
                 _mapping(document["settings"]),

@@ -16,10 +16,12 @@ from connector.domain.plan import (
     FailLogs,
     FamilyPlan,
     Plan,
+    SafetyVerdict,
     ScheduleAtRenewal,
     SetParentQuantity,
     SetProviderQuantity,
 )
+from connector.domain.safety import in_words
 from connector.report.wording import change, counted, decision_word, money_effect
 from connector.sync.outcome import NEEDS_ATTENTION, TRY_LATER, FamilyOutcome, FamilyState, RunResult
 
@@ -35,14 +37,29 @@ def plain(text: str, style: str = "") -> Text:
 def plan_view(plan: Plan) -> RenderableType:
     """A plan: one row per family that changes, then every change with its reason, then the sums."""
     if not plan.families:
-        return Text("Nothing to do: no licence change is awaiting provisioning.", style="green")
+        nothing = Text("Nothing to do: no licence change is awaiting provisioning.", style="green")
+        return nothing if plan.verdict.is_safe else Group(nothing, verdict_view(plan.verdict))
     parts: list[RenderableType] = []
     changing = [family for family in plan.families if family.actions]
     if changing:
         parts.append(_plan_table(changing))
     parts.extend(family_view(family) for family in plan.families)
     parts.append(Text(_sums(plan), style="bold"))
+    parts.append(verdict_view(plan.verdict))
     return Group(*parts)
+
+
+def verdict_view(verdict: SafetyVerdict) -> RenderableType:
+    """Whether a real run would start writing, and what stands in its way."""
+    if verdict.is_safe:
+        return Text(f"Safety: within {counted(len(verdict.checks), 'limit', 'limits')}.", style="green")
+    lines: list[RenderableType] = [
+        Text("Safety: a real run stops before its first write (exit code 4).", style="bold red")
+    ]
+    if verdict.kill_switch is not None:
+        lines.append(Padding(plain(f"the kill switch is on: {verdict.kill_switch}", "red"), (0, 0, 0, 2), expand=False))
+    lines += [Padding(plain(in_words(check), "red"), (0, 0, 0, 2), expand=False) for check in verdict.violations]
+    return Group(*lines)
 
 
 def _sums(plan: Plan) -> str:

@@ -20,7 +20,7 @@ from connector.sandbox.expected import Expect, status_word
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 def _alias(value: object) -> object:
@@ -373,7 +373,7 @@ class Scenario(_Strict):
     configuration: dict[str, str] = Field(default_factory=dict)
     kill_switch: str | None = None
     engine: bool = False
-    renewal_takes: Duration = timedelta(minutes=15)
+    renewal_takes: Duration = timedelta(minutes=5)
     accept_only: bool = False
     access: Access = Field(default_factory=Access)
     accounts: list[AccountSpec] = Field(default_factory=list)

@@ -16,14 +16,13 @@ from connector.domain.digest import Inputs
 from connector.domain.model import SubscriptionId
 from connector.domain.plan import (
     FamilyDecision,
-    LimitCheck,
     Plan,
     SafetyVerdict,
     SetParentQuantity,
     SetProviderQuantity,
 )
 from connector.domain.policy import Limits
-from connector.domain.safety import FamilyChange, Source, assess, assess_changes, change_of, switched_on
+from connector.domain.safety import FamilyChange, Source, assess, assess_changes, change_of, in_words, switched_on
 from connector.domain.saved import SavedFamily, SavedPlan
 from connector.errors import SafetyLimitExceeded, StalePlan
 from connector.sync.outcome import Effect, FamilyState
@@ -107,17 +106,6 @@ def refuse_unsafe(verdict: SafetyVerdict) -> None:
             problems=[in_words(check) for check in verdict.violations],
             hint=f"look at it: linksub plan --out plan.json. If it is right: linksub apply plan.json{how}",
         )
-
-
-def in_words(check: LimitCheck) -> str:
-    """One limit in a sentence: what is allowed and what was found."""
-    unit = "%" if check.unit == "%" else f" {check.unit}"
-    if check.limit.startswith("money_added"):
-        unit = f" {check.unit} (minor units per month)"
-    found = "what it comes to is not known" if check.found is None else f"the plan has {check.found}{unit}"
-    about = f" of {check.where}" if check.where else ""
-    detail = f" ({check.detail})" if check.detail else ""
-    return f"{check.limit}{about}: {check.allowed}{unit} allowed, {found}{detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +248,7 @@ def stale(problems: Sequence[str]) -> StalePlan:
 def note_allowances(guards: Safeguards, configured: Limits, journal: Journal, run_id: str, now: datetime) -> None:
     """Write to the audit trail which plan is applied and which limits a person lets it go beyond."""
     if guards.saved is not None:
-        detail = {"digest": guards.saved.digest, "created_by": guards.saved.origin.created_by}
+        detail = {"digest": guards.saved.digest, "created_by": guards.saved.made_with.created_by}
         detail["created_at"] = guards.saved.created_at.isoformat()
         journal.append(AuditEntry(now, run_id, "plan.applied", detail=detail))
     values = configured.model_dump(mode="json")

@@ -49,6 +49,8 @@ from connector.sync.safeguard import Gate, Halt
 logger = logging.getLogger(__name__)
 
 MAX_STEPS = 64
+DRIFT_IN_THE_CRM = "LS-015"
+"""The hold that is only told after a second look."""
 MAX_MOVES = 6
 """How often a family may move under our hands (412, lost answers) before it is left for the next run."""
 
@@ -130,12 +132,17 @@ class UnitOfWork:
         deferral = self._journal.deferral(self._family)
         if deferral is not None and deferral[0] > self._clock.now():
             return self._outcome(FamilyState.DEFERRED, reason=deferral[1], until=deferral[0])
-        moves = 0
+        moves, looked_again = 0, False
         for _ in range(MAX_STEPS):
             decision = self._decide()
             self._notices = decision.notices
             self._note_names()
             if not decision.actions:
+                if not looked_again and isinstance(decision.stop, Hold) and decision.stop.rule == DRIFT_IN_THE_CRM:
+                    # Rows of several tables are read one after the other: somebody who works meanwhile looks like drift.
+                    looked_again = True
+                    self._refresh()
+                    continue
                 return self._finish(decision)
             halt = self._gate.admit(decision, self._effects) if self._gate is not None else None
             if halt is not None:

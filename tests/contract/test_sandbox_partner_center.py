@@ -196,14 +196,14 @@ def test_the_renewal_day_refuses_updates_and_then_starts_a_new_term_with_one_ope
     cloud.change(scheduledNextTermInstructions=SCHEDULE)
     cloud.clock.set(datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC))
     assert cloud.sub.quantity == 25 and cloud.sub.commitment_end == date(2026, 12, 31), "the end date is inclusive"
-    cloud.clock.set(datetime(2027, 1, 1, 0, 5, tzinfo=UTC))
+    cloud.clock.set(datetime(2027, 1, 1, 0, 4, tzinfo=UTC))
     assert refusal(cloud.change(quantity=30)) == (409, "800082")
     cloud.clock.set(datetime(2027, 1, 1, 6, tzinfo=UTC))
     body = cloud.body()
     assert body["quantity"] == 12 and "scheduledNextTermInstructions" not in body
     assert body["commitmentEndDate"] == "2027-12-31T00:00:00Z"
     assert body["refundableQuantity"]["details"] == [
-        {"quantity": 12, "allowedUntilDateTime": "2027-01-08T00:15:00.000000Z"}
+        {"quantity": 12, "allowedUntilDateTime": "2027-01-08T00:05:00.000000Z"}
     ]
     assert cloud.change(quantity=5).status == 200
 

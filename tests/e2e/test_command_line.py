@@ -182,3 +182,30 @@ def test_the_demo_tells_the_story_and_its_second_run_writes_nothing(linksub):
     assert [run["exit_code"] for run in document["runs"]] == [0, 0, 0]
     shown = linksub("demo", COLUMNS="60")
     assert "writes at Partner Center: 0, in Dataverse: 0" in shown.stdout
+
+
+def test_explain_says_why_and_who_blocks_whom_as_text_and_as_a_document(sandbox, linksub):
+    running = sandbox()
+    running.step(change={"subscription": "ny-e3", "quantity": 35})
+    body = {"code": "800023", "description": "Credit limit exceeded.", "data": [], "source": "PartnerFD"}
+    running.step(fault={"service": "partner_center", "method": "PATCH", "status": 403, "body": body})
+    assert linksub("--config", running.config, "run").returncode == 3
+    text = linksub("--config", running.config, "explain", "M365-E3 Pine Cone Vet New York")
+    assert text.returncode == 0, text.stderr
+    assert "The +10 that it was raised by" in text.stdout
+    assert "Who blocks whom" in text.stdout
+    assert "[LS-005]" in text.stdout
+    several = linksub("--config", running.config, "explain", "New York")
+    assert several.returncode == 64
+    assert "may mean 2 subscriptions" in several.stderr
+    whole = linksub("--config", running.config, "explain", "M365-E3 Pine Cone Vet New York", "--output", "json")
+    document = json.loads(whole.stdout)
+    assert document["schema_version"] == 1
+    (family,) = document["families"]
+    (blocker,) = family["blockers"]
+    assert blocker["message"] == "Credit limit exceeded."
+    asked = linksub("--config", running.config, "explain", blocker["blocks"][0]["log"], "--output", "json")
+    assert json.loads(asked.stdout)["families"][0]["asked_log"] == blocker["blocks"][0]["log"]
+    unknown = linksub("--config", running.config, "explain", "Chattanooga")
+    assert unknown.returncode == 64
+    assert "Chattanooga" in unknown.stderr

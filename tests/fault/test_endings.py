@@ -228,7 +228,7 @@ def test_wherever_the_disk_gets_full_nothing_unjournaled_is_sent_and_the_end_is_
             assert result.exit_code is ExitCode.CANNOT_JOURNAL, writes
             with open_journal(rehearsal.state, now=NOW, read_only=True) as journal:
                 sent = [intent for intent in journal.list_intents() if intent.attempts]
-            assert bought(rehearsal) == len(sent) <= 1, writes
+            assert bought(rehearsal) <= len(sent) <= 1, writes
             again = run(rehearsal)
             # A family that a journal left in the middle is done or settled by the next run, whatever was lost.
             assert again.exit_code is ExitCode.DONE, (writes, again.error, again.outcomes)
@@ -339,7 +339,7 @@ def test_a_wrong_clock_of_the_machine_changes_nothing(days: int) -> None:
         first = run(rehearsal, clock=wrong)
         assert (first.exit_code, bought(rehearsal)) == (ExitCode.DONE, 0)
         assert abs(first.started_at - rehearsal.sandbox.clock.now()) < timedelta(minutes=1)
-        rehearsal.sandbox.perform(build_step({"at": "2026-03-04T05:06:00Z"}))
+        rehearsal.sandbox.perform(build_step({"at": "2026-03-04T05:06:00Z"}, rehearsal.scenario))
         assert run(rehearsal, clock=wrong).exit_code is ExitCode.DONE
         assert provider_quantities(rehearsal) == [58]
 

@@ -42,9 +42,9 @@ def test_a_world_that_was_put_back_is_the_world_that_was_built(story: str) -> No
 def test_what_is_looked_up_is_what_would_have_happened() -> None:
     shared = Bench(STORIES["increase"])
     calls = shared.run(Trouble()).converged_at
-    for call in (1, 4, calls - 1, calls):
+    for call in (4, calls - 1):
         for kind in Kind:
-            for edit, position in ((None, 0), (EDITS[0], calls + 2), (EDITS[3], call + 3)):
+            for edit, position in ((None, 0), (EDITS[0], calls + 2)):
                 trouble = Trouble((Fault(call, kind),), edit, position)
                 looked_up, played = shared.run(trouble), _unremembered(trouble)
                 assert looked_up.history.states == played.history.states, str(trouble)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
+from connector.domain import marker
 from connector.domain.decide import decide
 from connector.domain.decision import Accept, Refuse
 from connector.domain.model import LicenseChangeLog, LogId, ProviderSubscription, Snapshot, SubscriptionId
@@ -113,6 +114,9 @@ def what_is_sent_is_absolute_and_never_zero(_: Picker, world: World) -> None:
         assert raised.target != raised.before
         assert raised.before == (parent.quantity if parent.active else 0)
         assert set(raised.carries) <= set(found.accepted)
+        assert found.books is not None
+        named = (len(raised.order_reference) - len(marker.PREFIX)) // 4
+        assert named == len(raised.carries) <= max(world.env.marker_capacity, len(found.books.carried or ()))
     for sent in of(found.actions, SetProviderQuantity):
         assert sent.target == found.goal
         assert sent.target > 0
@@ -142,7 +146,7 @@ def only_awaiting_or_carried_changes_are_touched(_: Picker, world: World) -> Non
     for told in of(found.actions, Acknowledge):
         assert all(entry.status is AWAITING for entry in told.parent_logs)
         assert all(entry.is_open and (entry.is_awaiting or entry.id in explained) for entry in told.child_logs)
-        assert set(entry.id for entry in told.child_logs) <= set(found.accepted)
+        assert {entry.id for entry in told.child_logs} <= set(found.accepted)
         if any(entry.id not in late for entry in told.child_logs):
             assert {entry.id for entry in told.parent_logs} == {entry.id for entry in own if entry.is_awaiting}
             assert told.new_parent_log == raised

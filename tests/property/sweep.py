@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from functools import partial
 
 from tests.property.checks import ANYTHING, CRASHES
 from tests.property.worlds import Rolled, anything
@@ -14,12 +15,10 @@ def sweep(worlds: int, first: int = 0) -> Counter[str]:
     failed: Counter[str] = Counter()
     for seed in range(first, first + worlds):
         if seed % 2:
-            jobs = [
-                (check.__name__, lambda check=check: check(Rolled(seed), anything(Rolled(seed)))) for check in ANYTHING
-            ]
+            jobs = [(check.__name__, partial(check, Rolled(seed), anything(Rolled(seed)))) for check in ANYTHING]
         else:
-            check = CRASHES[seed // 2 % len(CRASHES)]
-            jobs = [(check.__name__, lambda check=check: check(Rolled(seed)))]
+            crash = CRASHES[seed // 2 % len(CRASHES)]
+            jobs = [(crash.__name__, partial(crash, Rolled(seed)))]
         for name, job in jobs:
             try:
                 job()

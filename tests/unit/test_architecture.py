@@ -34,13 +34,26 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "report": frozenset({"domain", "errors", "sync.outcome", "sync.ports"}),  # it renders what came of a pass
     "sandbox": frozenset(),
     "bookkeeping": frozenset({"config", "domain", "errors", "journal", "settings", "sync.ports"}),
+    "precautions": frozenset({"domain", "errors", "mapping", "settings", "sync.safeguard"}),
     "wiring": frozenset(
-        {"config", "document", "domain", "errors", "mapping", "secret_ref", "settings", "sync", *EDGES}
+        {"config", "document", "domain", "errors", "mapping", "precautions", "secret_ref", "settings", "sync", *EDGES}
     ),
+    "explaining": frozenset({"config", "crm", "domain", "errors", "journal", "mapping", "settings", "sync", "wiring"}),
     "cli": frozenset(
         {
-            "bookkeeping", "config", "domain", "errors", "mapping", "report", "secret_ref", "settings", "sync.outcome",
-            "sync.stopping", "wiring",
+            "bookkeeping",
+            "config",
+            "domain",
+            "errors",
+            "explaining",
+            "mapping",
+            "precautions",
+            "report",
+            "secret_ref",
+            "settings",
+            "sync.outcome",
+            "sync.stopping",
+            "wiring",
         }
     ),  # what came of a pass is a value like others; how a pass works is wiring's to know
 }

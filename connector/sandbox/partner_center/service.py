@@ -75,7 +75,7 @@ class PartnerCenterService:
         now: Callable[[], datetime],
         authorize: Callable[[str | None], str],
         *,
-        renewal_takes: timedelta = timedelta(minutes=15),
+        renewal_takes: timedelta = timedelta(minutes=5),
         accept_only: bool = False,
     ) -> None:
         self.now = now

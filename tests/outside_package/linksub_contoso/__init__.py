@@ -1,0 +1,1 @@
+"""What Contoso adds to linksub."""
