@@ -22,6 +22,7 @@ from connector.journal.lock import running_holder
 from connector.journal.records import OPEN_STATES, RunRecord, deferral_document, event_document, intent_document
 from connector.journal.records import lease_document as _lease_document
 from connector.journal.seals import chained_document
+from connector.precautions import STOP_FILE
 from connector.settings import Config
 from connector.sync.ports import Intent, IntentState
 
@@ -165,16 +166,16 @@ def _name(config: Config) -> str:
 # --- status ------------------------------------------------------------------------------------------------------
 
 
-def status(config: Config, now: datetime, *, runs: int = 5, kill_switch: str = "KILL_SWITCH") -> dict[str, Any]:
+def status(config: Config, now: datetime, *, runs: int = 5) -> dict[str, Any]:
     """How things stand, from the state directory alone. Never raises for a journal that cannot be read: it says so."""
     directory = config.state.directory
-    switch = directory / kill_switch
+    switch = directory / STOP_FILE
     document = _document(
         "status",
         at=now.isoformat(),
         state_directory=str(directory),
         running=running_holder(directory),
-        kill_switch={"file": str(switch), "on": switch.exists(), "text": _text(switch)},
+        kill_switch={"file": str(switch), "on": os.path.lexists(switch), "text": _text(switch)},
         set_aside=sorted(
             str(path) for path in directory.glob(f"{JOURNAL_FILE}.corrupt-*") if path.suffix != "-journal"
         ),

@@ -7,7 +7,7 @@ application of that decision. ``plan_family`` plays the two against each other u
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from connector.domain import marker
 from connector.domain.decision import Accept, Decision, Hold, Objection, Refuse, Wait
@@ -29,22 +29,11 @@ from connector.domain.plan import (
     SetProviderQuantity,
 )
 from connector.domain.rules.accounts import account_of
-from connector.domain.rules.registry import ChangeObjection, Context, Environment, RuleBook, Scope, Stage
+from connector.domain.rules.registry import Context, Environment, RuleBook, Scope, Stage
 from connector.domain.seats import SeatAccount, balance, moves_seats, order_key
+from connector.domain.selection import seats_of, select
 
-FULL_MARKER = "LS-061"
-UNNETTED = "LS-027"
-BEHIND = "LS-004"
 RENEWAL_TAKEN = "LS-063"
-
-
-@dataclass(frozen=True, slots=True)
-class _Selection:
-    """Outcome of the acceptance of a due set."""
-
-    accepted: tuple[LicenseChangeLog, ...]
-    objections: Mapping[LogId, Objection]
-    stop: Objection | None = None
 
 
 def decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecision:
@@ -79,11 +68,11 @@ def _decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDeci
     if not candidates and not told_late and not books.parent_open:
         return FamilyDecision(family, decisions, actions=_refusals(logs, decisions), books=books)
 
-    selection = _select(context, env, rules, candidates, frozenset(log.id for log in carried))
+    selection = select(context, env, rules, candidates, frozenset(log.id for log in carried))
     decisions = {**decisions, **selection.objections}
     if selection.stop is not None:
         return _stopped(snapshot, env, family, logs, decisions, books, selection.stop)
-    goal = books.parent_settled + _sum(selection.accepted)
+    goal = books.parent_settled + seats_of(selection.accepted)
     promised = [log for log in candidates if _is_for_renewal(decisions.get(log.id), env)]
     schedule, clash = _at_renewal(snapshot, promised, goal)
     if clash is not None:
@@ -141,144 +130,6 @@ def _judge_logs(
         if found is not None and moves_seats(log):
             left_behind.setdefault(log.subscription_id, log)
     return decisions
-
-
-def _sum(logs: Iterable[LicenseChangeLog]) -> int:
-    return sum(log.quantity or 0 for log in logs)
-
-
-def _change_context(context: Context, accepted: Sequence[LicenseChangeLog]) -> Context:
-    assert context.books is not None
-    view = context.snapshot.provider
-    at_provider = view.quantity if isinstance(view, ProviderSubscription) else None
-    return replace(
-        context, accepted=tuple(accepted), goal=context.books.parent_settled + _sum(accepted), at_provider=at_provider
-    )
-
-
-def _select(
-    context: Context,
-    env: Environment,
-    rules: RuleBook,
-    candidates: Sequence[LicenseChangeLog],
-    carried: frozenset[LogId],
-) -> _Selection:
-    """The largest set, found in a fixed order, whose *net* effect every rule allows (design §4 step 3).
-
-    What an earlier pass carried is in the parent's quantity already and is never dropped: an objection to it stops the
-    family. The rest is dropped from the latest offender backwards, and what fits after all is taken back in order.
-    """
-    accepted, objections = _fit_marker(candidates, carried, env)
-    if not env.policy.netting:
-        accepted = _increases_first(accepted, carried, objections)
-    while True:
-        found = rules.first_change_objection(_change_context(context, accepted))
-        if found is None:
-            break
-        victim = _latest_offender(accepted, found, carried)
-        if victim is None:
-            return _Selection((), objections, found.objection)
-        objections[victim.id] = found.objection
-        accepted = [
-            log for log in accepted if log is not victim and (log.id in carried or not _follows(log, victim, accepted))
-        ]
-    _retake(context, env, rules, candidates, accepted, objections)
-    first_left: dict[SubscriptionId, LicenseChangeLog] = {}
-    for log in candidates:
-        if log in accepted:
-            continue
-        blocker = first_left.setdefault(log.subscription_id, log)
-        objection = objections.get(log.id)
-        if blocker is not log and (objection is None or isinstance(objection, Refuse)):
-            # Behind a refused change nothing is refused for itself: a process that dies between the two would not.
-            objections[log.id] = Wait(
-                BEHIND,
-                "an earlier change of this subscription cannot go now",
-                {"earlier": blocker.id},
-                blocked_by=blocker.id,
-            )
-    return _Selection(tuple(accepted), objections)
-
-
-def _fit_marker(
-    candidates: Sequence[LicenseChangeLog], carried: frozenset[LogId], env: Environment
-) -> tuple[list[LicenseChangeLog], dict[LogId, Objection]]:
-    """As many candidates, in order, as the parent's Order Reference can name; the rest goes in the next round."""
-    room = max(env.marker_capacity, len(carried))
-    taken, objections = list(candidates), dict[LogId, Objection]()
-    free = [log for log in candidates if log.id not in carried]
-    for log in free[max(0, room - len(carried)) :]:
-        taken.remove(log)
-        objections[log.id] = Wait(
-            FULL_MARKER, "the parent's Order Reference names as many changes as fit; this one goes next"
-        )
-    return taken, objections
-
-
-def _increases_first(
-    candidates: list[LicenseChangeLog], carried: frozenset[LogId], objections: dict[LogId, Objection]
-) -> list[LicenseChangeLog]:
-    """Netting off: while increases can go, decreases (and what follows them on the same child) wait for the next round."""
-    if not any((log.quantity or 0) > 0 for log in candidates):
-        return candidates
-    taken: list[LicenseChangeLog] = []
-    waiting: set[SubscriptionId] = set()
-    held_back: dict[LogId, Objection] = {}
-    for log in candidates:
-        if log.id not in carried and ((log.quantity or 0) < 0 or log.subscription_id in waiting):
-            waiting.add(log.subscription_id)
-            held_back[log.id] = Wait(UNNETTED, "netting is off: increases go first, decreases after them")
-        else:
-            taken.append(log)
-    if not taken:  # every increase stands behind a decrease of its own child: all go together
-        return candidates
-    objections.update(held_back)
-    return taken
-
-
-def _latest_offender(
-    accepted: Sequence[LicenseChangeLog], found: ChangeObjection, carried: frozenset[LogId]
-) -> LicenseChangeLog | None:
-    """The latest accepted log of the offending sign that is not carried already; None if there is none to drop."""
-    for log in reversed(accepted):
-        if (log.quantity or 0) * found.sign > 0 and log.id not in carried:
-            return log
-    return None
-
-
-def _follows(log: LicenseChangeLog, victim: LicenseChangeLog, order: Sequence[LicenseChangeLog]) -> bool:
-    return log.subscription_id == victim.subscription_id and order.index(log) > order.index(victim)
-
-
-def _retake(
-    context: Context,
-    env: Environment,
-    rules: RuleBook,
-    candidates: Sequence[LicenseChangeLog],
-    accepted: list[LicenseChangeLog],
-    objections: dict[LogId, Objection],
-) -> None:
-    """Take back, in order, each dropped log that fits after all (another one was the culprit)."""
-    position = {log.id: at for at, log in enumerate(candidates)}
-    for log in candidates:
-        if log in accepted:
-            continue
-        if log.id in objections and objections[log.id].rule in (FULL_MARKER, UNNETTED):
-            continue
-        if any(
-            other.subscription_id == log.subscription_id
-            and position[other.id] < position[log.id]
-            and other not in accepted
-            for other in candidates
-        ):
-            continue
-        trial = sorted([*accepted, log], key=lambda each: position[each.id])
-        found = rules.first_change_objection(_change_context(context, trial))
-        if found is None:
-            accepted[:] = trial
-            objections.pop(log.id, None)
-        else:
-            objections.setdefault(log.id, found.objection)
 
 
 def _refusals(logs: Sequence[LicenseChangeLog], decisions: Mapping[LogId, Decision]) -> tuple[Action, ...]:

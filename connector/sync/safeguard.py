@@ -100,7 +100,8 @@ def refuse_unsafe(verdict: SafetyVerdict) -> None:
     if verdict.violations:
         names = ", ".join(dict.fromkeys(check.limit for check in verdict.violations))
         first = next((check for check in verdict.violations if check.found is not None), None)
-        how = f" --allow {first.limit}={first.found}" if first is not None else ""
+        share = "%" if first is not None and first.unit == "%" else ""
+        how = f" --allow {first.limit}={first.found}{share}" if first is not None else ""
         raise SafetyLimitExceeded(
             f"the plan goes beyond {names}; nothing was sent",
             problems=[in_words(check) for check in verdict.violations],

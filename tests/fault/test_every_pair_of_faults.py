@@ -8,8 +8,9 @@ from time import process_time
 
 import pytest
 
-from tests.harness.bench import Bench, describe
+from tests.harness.bench import Bench
 from tests.harness.oracle import violations
+from tests.harness.records import describe
 from tests.harness.scenarios import judge, runs
 from tests.harness.stories import STORIES
 

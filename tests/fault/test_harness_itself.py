@@ -8,11 +8,12 @@ import logging
 import pytest
 
 from connector.sandbox.app import Sandbox
-from tests.harness.bench import Bench, Run, Trouble
+from tests.harness.bench import Bench
 from tests.harness.checkpoint import Checkpoint
 from tests.harness.faults import Fault, Kind
 from tests.harness.history import observe
 from tests.harness.oracle import violations
+from tests.harness.records import Run, Trouble
 from tests.harness.stories import EDITS, STORIES
 
 

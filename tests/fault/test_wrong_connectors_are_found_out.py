@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.bench import Bench, Run, Trouble
+from tests.harness.bench import Bench
 from tests.harness.faults import Fault, Kind
 from tests.harness.oracle import violations
+from tests.harness.records import Run, Trouble
 from tests.harness.stories import EDITS, STORIES
 from tests.harness.wrong import AcknowledgeFirstBench, BlindRetryBench, DeltaBench
 

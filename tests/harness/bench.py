@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 
 import connector.sync.run
 from connector.crm.dataverse import classify_dataverse, parse_dataverse_error
@@ -35,163 +31,27 @@ from connector.sandbox.faults import status_answer
 from connector.sandbox.trace import batch_parts, is_write
 from connector.sandbox.wire import Request, Response
 from connector.sandbox.work365 import LOG, SUBSCRIPTION
-from connector.sync.outcome import Progress, RunResult
+from connector.sync.outcome import Progress
 from connector.sync.ports import Fulfilment, IntentState, ProviderHandle, RunInfo
 from connector.sync.run import Pass, RunOptions
 from tests.harness.checkpoint import Checkpoint
-from tests.harness.faults import Crash, Fault, Kind
+from tests.harness.faults import Crash, Kind
 from tests.harness.history import Event, History, ProviderCall, observe
+from tests.harness.in_process import DATAVERSE, PARTNER_CENTER, InProcess, Tokens
+from tests.harness.records import PassRecord, Position, Run, Tail, Trouble
 from tests.harness.stories import Edit, Story
 
-DATAVERSE, PARTNER_CENTER = "https://dataverse.example", "https://partnercenter.example"
 BETWEEN_PASSES = timedelta(minutes=10)
 MOST_PASSES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What is done to one run of a story: faults by call, and an edit right before the ``edit_at``-th call."""
-
-    faults: tuple[Fault, ...] = ()
-    edit: Edit | None = None
-    edit_at: int = 0
-    journal_lost: bool = False
-    """Whether the journal vanishes whenever the process dies or ends."""
-
-    def __str__(self) -> str:
-        parts = [str(fault) for fault in self.faults]
-        if self.edit is not None:
-            parts.append(f"{self.edit.name} before call {self.edit_at}")
-        if self.journal_lost:
-            parts.append("the journal vanishes between passes")
-        return " · ".join(parts) or "undisturbed"
-
-
-@dataclass(frozen=True, slots=True)
-class PassRecord:
-    """One pass. ``result`` is None if it was killed."""
-
-    first_call: int
-    last_call: int
-    result: RunResult | None
-    writes: int
-    disturbed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A finished scenario."""
-
-    trouble: Trouble
-    history: History
-    passes: tuple[PassRecord, ...]
-    edited: bool
-    """Whether the edit could be made at all (there may have been no log to set)."""
-
-    @property
-    def converged_at(self) -> int:
-        """The last call of the last pass in which anything was disturbed or written."""
-        return max((each.last_call for each in self.passes if each.writes or each.disturbed), default=0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tail:
-    """What followed from a boundary between two passes; ``calls`` were made before it."""
-
-    calls: int
-    events: tuple[Event, ...]
-    provider_calls: tuple[ProviderCall, ...]
-    complaints: tuple[str, ...]
-    records: tuple[PassRecord, ...]
-    edited: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """Where a run was at a boundary."""
-
-    calls: int
-    events: int
-    provider_calls: int
-    complaints: int
-    records: int
-    edit_pending: bool
-
-    @classmethod
-    def of(cls, bench: Bench, records: Sequence[PassRecord]) -> _Position:
-        history = bench.history
-        return cls(
-            bench.calls,
-            len(history.events),
-            len(history.provider_calls),
-            len(history.complaints),
-            len(records),
-            bench.edit_is_pending,
-        )
-
-    def tail(self, bench: Bench, records: Sequence[PassRecord]) -> _Tail:
-        history = bench.history
-        return _Tail(
-            self.calls,
-            tuple(history.events[self.events :]),
-            tuple(history.provider_calls[self.provider_calls :]),
-            tuple(history.complaints[self.complaints :]),
-            tuple(records[self.records :]),
-            self.edit_pending and bench.edited,
-        )
-
-
-class Tokens:
-    """A token source that asks the sandbox itself."""
-
-    def __init__(self, sandbox: Sandbox, api: str) -> None:
-        self._sandbox, self._api = sandbox, api
-        self._token = sandbox.sign_in.issue(api)
-
-    def token(self) -> str:
-        return self._token
-
-    def refresh(self) -> None:
-        self._token = self._sandbox.sign_in.issue(self._api)
-
-
-class InProcess(HTTPAdapter):
-    """Hands every request of a session to a bench: no sockets, no TLS."""
-
-    def __init__(self, bench: Bench) -> None:
-        super().__init__()
-        self._bench = bench
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        assert request.url is not None and request.method is not None
-        parts = urlsplit(request.url)
-        body = request.body or b""
-        message = Request(
-            request.method,
-            parts.path,
-            parts.query,
-            {key.lower(): _text(value) for key, value in request.headers.items()},
-            body.encode() if isinstance(body, str) else body,
-            f"{parts.scheme}://{parts.netloc}",
-        )
-        answer, partial = self._bench.exchange("dataverse" if message.origin == DATAVERSE else "partner_center", message)
-        headers = urllib3.HTTPHeaderDict()
-        for key, value in answer.headers:
-            headers.add(key, value)
-        headers["Content-Length"] = str(len(answer.body))
-        shown = answer.body[: len(answer.body) // 2] if partial else answer.body
-        raw = urllib3.HTTPResponse(
-            io.BytesIO(shown), headers, answer.status, preload_content=False, request_method=request.method
-        )
-        return self.build_response(request, raw)  # type: ignore[arg-type]
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
 class Bench:
     """One story's world, its connector, and whatever goes wrong between them. Use it again and again with `run`."""
+
+    history: History
+    _calls: int
+    _edited: bool
+    _exchange_freely = False
 
     unit_of_work: Any = None
     """Another UnitOfWork for all passes, if a test wants to see it found out (see `wrong`)."""
@@ -203,7 +63,7 @@ class Bench:
             self.sandbox.perform(step)
         self._start = Checkpoint(self.sandbox)
         self._session = make_session()
-        self._session.mount("https://", InProcess(self))
+        self._session.mount("https://", InProcess(self.exchange))
         self._session.trust_env = False
         self._answers: dict[tuple[object, ...], Response] = {}
         self._mark = ""
@@ -211,7 +71,7 @@ class Bench:
         self._memory: OrgMetadata | None = None
         self.passes = 0
         self._began = self.sandbox.clock.now()
-        self._known: dict[tuple[object, ...], _Tail] = {}
+        self._known: dict[tuple[object, ...], Tail] = {}
         self._reset(Trouble())
 
     def wrap(self, fulfilment: Fulfilment) -> Fulfilment:
@@ -228,7 +88,7 @@ class Bench:
         """
         self._reset(trouble)
         records: list[PassRecord] = []
-        marks: list[tuple[tuple[object, ...], _Position]] = []
+        marks: list[tuple[tuple[object, ...], Position]] = []
         undisturbed = 0
         while undisturbed < rest and len(records) < MOST_PASSES:
             if records:
@@ -237,7 +97,7 @@ class Bench:
                 if known is not None:
                     records += self._follow(known)
                     break
-                marks.append((key, _Position.of(self, records)))
+                marks.append((key, Position.of(self, records)))
             record = self._pass(len(records) + 1)
             records.append(record)
             if record.disturbed or self._is_pending():
@@ -274,7 +134,7 @@ class Bench:
         now = self.sandbox.clock.now()
         return (self._mark, now, intents, deferred, coming, edit, self._trouble.journal_lost, undisturbed)
 
-    def _follow(self, known: _Tail) -> list[PassRecord]:
+    def _follow(self, known: Tail) -> list[PassRecord]:
         """Add what is known to follow to the history of this run."""
         moved = self._calls - known.calls
         self.history.events += [replace(event, call=event.call + moved) for event in known.events]
@@ -327,16 +187,17 @@ class Bench:
         started = self.sandbox.clock.now()
         self._journal.begin_run(RunInfo(run_id, "operator@host", "run", started, "0"))
         self._journal.drop_leases(started, "host run ")
-        ours = connector.sync.run.UnitOfWork
+        module: Any = connector.sync.run
+        ours = module.UnitOfWork
         try:
-            connector.sync.run.UnitOfWork = self.unit_of_work or ours  # type: ignore[misc]
+            module.UnitOfWork = self.unit_of_work or ours
             result = self._connector(run_id).run()
             self._journal.end_run(run_id, self.sandbox.clock.now(), int(result.exit_code), {})
         except Crash:
             result = None
             self._journal = self._at_death
         finally:
-            connector.sync.run.UnitOfWork = ours  # type: ignore[misc]
+            module.UnitOfWork = ours
         return PassRecord(first, self._calls, result, self._writes, self._disturbed)
 
     def _connector(self, run_id: str) -> Pass:
@@ -407,8 +268,6 @@ class Bench:
         )
 
     # -- one call ---------------------------------------------------------------------------------------------------
-
-    _exchange_freely = False
 
     def exchange(self, service: str, request: Request) -> tuple[Response, bool]:
         """One HTTP call: a person's edit first, then the call with its fault. The flag says that the body is cut."""
@@ -542,18 +401,3 @@ def _mapping() -> CrmMapping:
 @cache
 def _plugins() -> Mapping[str, Any]:
     return load_plugins(())
-
-
-def describe(run: Run, complaints: Sequence[str]) -> str:
-    """Everything that is needed to see what went wrong."""
-    lines = [f"scenario: {run.trouble}", *(f"  VIOLATED {text}" for text in complaints)]
-    lines += [f"  {event}" for event in run.history.events]
-    for number, record in enumerate(run.passes, start=1):
-        result = record.result
-        outcomes = [] if result is None else [f"{o.state.value} {o.rule} {o.reason}" for o in result.outcomes]
-        error = "" if result is None or result.error is None else f" error {result.error}"
-        lines.append(
-            f"  pass {number}: calls {record.first_call}-{record.last_call}, {record.writes} writes,"
-            f" {'killed' if result is None else result.exit_code.name}{error} {outcomes}"
-        )
-    return "\n".join(lines)

@@ -7,8 +7,8 @@ each moment), what the provider and the parent had at each moment, and which log
 from __future__ import annotations
 
 from connector.sync.outcome import FamilyState, RunResult
-from tests.harness.bench import Run
-from tests.harness.history import Event, History
+from tests.harness.history import Event, History, State
+from tests.harness.records import Run
 from tests.harness.stories import PARENT
 
 __all__ = ["violations"]
@@ -74,12 +74,21 @@ def _told_too_early(history: History) -> list[str]:
             since = next(at for at, state in enumerate(states) if key in state.logs)
             seen = states[since : number + 1]
             asked = {state.asked for state in seen}
+            if any(each.status == "Not Applicable" and each.owner != PARENT for each in event.after.logs.values()):
+                # A person took a change out: what he settled by hand stands, and what still waits is not told yet.
+                asked.add(event.after.asked - _waiting(event.after))
             if not asked & {state.parent for state in seen} & {state.provider for state in seen}:
                 found.append(
                     f"I2: call {event.call} told {log.owner} {log.quantity:+d} that it is provisioned; asked for were"
                     f" {sorted(asked)}, the provider had {sorted({state.provider for state in seen})}"
                 )
     return found
+
+
+def _waiting(state: State) -> int:
+    """Seats of the children's changes that are still open."""
+    open_logs = (log for log in state.logs.values() if log.owner != PARENT and log.status in ("Awaiting", "Failed"))
+    return sum(log.quantity for log in open_logs)
 
 
 def _overwritten(history: History) -> list[str]:

@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable, Iterator
 from zlib import crc32
 
-from tests.harness.bench import Bench, Run, Trouble
+from tests.harness.bench import Bench
 from tests.harness.faults import ON_READS, Fault, Kind
+from tests.harness.records import Run, Trouble
 from tests.harness.stories import EDITS
 
 SIZE = os.environ.get("LINKSUB_FAULTS", "ci")

@@ -12,6 +12,7 @@ from typing import Any
 
 from connector.domain import marker
 from connector.domain.model import (
+    CatalogueEntry,
     LogKind,
     NotAtProvider,
     NotReported,
@@ -163,6 +164,7 @@ WITNESSES: dict[str, Witness] = {
     "LS-064": _witness(_addon(25), _RATIO),
     "LS-065": _witness(_scheduled(NOW.date() - timedelta(days=3))),
     "LS-066": _witness(_scheduled(NOW.date() + timedelta(days=3))),
+    "LS-067": _witness(_family(catalogue=(CatalogueEntry("E3", "another", "Contoso", SKU),))),
     "PC-009": _witness(_family(provider=at_provider(50, is_trial=True))),
     "PC-011": _witness(replace(_family(), at_customer=(at_provider(50),)), _POOL),
 }
