@@ -39,7 +39,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("apply", "Do exactly what a saved plan says, or refuse it as stale."),
     ("explain", "Say why a number is what it is, and who waits for whom."),
     ("rules", "List the rules that decide, or show one whole."),
-    ("status", "Show how things stand: last runs, open purchases, who waits for what."),
+    ("status", "Show how things stand: last runs, open purchases, who waits."),
     ("journal", "Look into the journal: list, show, settle, export, verify."),
     ("rehearse", "Play scenario files on the embedded sandbox."),
     ("sandbox", "Serve the embedded sandbox: linksub sandbox up."),

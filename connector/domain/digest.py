@@ -13,7 +13,7 @@ from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
 
-from connector.domain.model import LicenseChangeLog, Snapshot
+from connector.domain.model import LicenseChangeLog, ProviderAccount, Snapshot
 from connector.domain.plan import Action
 from connector.domain.rules.registry import Environment
 
@@ -46,6 +46,7 @@ def inputs_of(snapshot: Snapshot, env: Environment) -> Inputs:
     return {
         **rows,
         "parent": _rows([snapshot.parent] if snapshot.parent is not None else []),
+        "accounts": _rows(account for account in snapshot.accounts if _concerns(account, snapshot)),
         "provider": {"kind": type(snapshot.provider).__name__, **_values(snapshot.provider)},
         "reading": {"incomplete": snapshot.incomplete},
         "calendar": {
@@ -58,6 +59,13 @@ def inputs_of(snapshot: Snapshot, env: Environment) -> Inputs:
             "marker_capacity": env.marker_capacity,
         },
     }
+
+
+def _concerns(account: ProviderAccount, snapshot: Snapshot) -> bool:
+    """Whether an account is the family's: a snapshot holds those of all customers that were read together with it."""
+    rows = [*([snapshot.parent] if snapshot.parent is not None else []), *snapshot.children]
+    customers = {row.customer_id for row in rows if row.customer_id is not None}
+    return account.account_id in customers or account.id in {row.provider_account_id for row in rows}
 
 
 _OTHERS = "at_customer"

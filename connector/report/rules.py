@@ -18,8 +18,8 @@ SCHEMA_VERSION = 1
 
 _GROUPS: tuple[tuple[str, str, str], ...] = (
     ("LS-001", "LS-053", "Linked subscriptions: what Work 365's documents say and what follows from them"),
-    ("LS-054", "LS-999", "Linked subscriptions: what linksub adds"),
-    ("PC-001", "PC-999", "Partner Center"),
+    ("LS-054", "LS-~", "Linked subscriptions: what linksub adds"),
+    ("PC-001", "PC-~", "Partner Center"),
 )
 _OTHERS = "Rules of other packages"
 

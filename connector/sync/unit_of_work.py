@@ -14,8 +14,15 @@ from datetime import datetime
 
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
-from connector.domain.decision import Decision, Hold, Objection, Refuse, Wait
-from connector.domain.model import LogId, ProviderSubscription, ProvisioningStatus, ReducibleBatch, Snapshot
+from connector.domain.decision import Decision, Hold, Objection
+from connector.domain.model import (
+    LogId,
+    ProviderSubscription,
+    ProviderSubscriptionId,
+    ProvisioningStatus,
+    ReducibleBatch,
+    Snapshot,
+)
 from connector.domain.plan import (
     Acknowledge,
     Action,
@@ -39,6 +46,7 @@ from connector.errors import (
     Rejected,
     Transient,
 )
+from connector.sync.endings import MANY_UPDATES, ending_of
 from connector.sync.gather import Providers, fulfilment_of, read_one, tenant_of
 from connector.sync.outcome import Effect, FamilyOutcome, FamilyState
 from connector.sync.ports import AuditEntry, Clock, Crm, Fulfilment, IntentState, Journal, LogUpdate
@@ -109,6 +117,7 @@ class UnitOfWork:
         self._provider_said_no: str | None = None
         self._lost: str | None = None
         self._notices: tuple[Objection, ...] = ()
+        self._told: list[Objection] = []
 
     def run(self) -> FamilyOutcome:
         """Work under the family's lease. Raises AuthError and JournalError, which end the run; all else is an outcome."""
@@ -264,6 +273,7 @@ class UnitOfWork:
                     subscription=confirmed.subscription,
                 )
                 self._finish_renewal()
+                self._count_update(confirmed.subscription)
                 return None
             case RefusedByProvider(text):
                 return self._refused_by_provider(text)
@@ -274,6 +284,18 @@ class UnitOfWork:
                 return self._outcome(
                     FamilyState.UNKNOWN, reason=reason, remedy="the next run reads back what happened before it sends"
                 )
+
+    def _count_update(self, subscription: ProviderSubscriptionId) -> None:
+        """Partner Center may refuse a subscription after some 1,200 updates: tell a person before (rule LS-053)."""
+        key = f"updates:{subscription}"
+        count = int(self._journal.recall(key) or 0) + 1
+        self._journal.remember(key, str(count))
+        if count >= MANY_UPDATES:
+            reason = (
+                f"{count} changes of provider subscription {subscription} so far; errors may come after about 1,200"
+            )
+            remedy = "buy a second, coterminous subscription of the SKU and link some of the children to it"
+            self._told.append(Hold("LS-053", reason, {"updates": count}, remedy))
 
     def _finish_renewal(self) -> None:
         """Write back the scheduled change that a change of seats deleted, now or in a pass that died."""
@@ -341,41 +363,8 @@ class UnitOfWork:
         return self._outcome(halt.state, decision.decisions, halt.reason, halt.remedy)
 
     def _finish(self, decision: FamilyDecision) -> FamilyOutcome:
-        decisions = decision.decisions
-        refused = [found for found in decisions.values() if isinstance(found, Refuse)]
-        held = decision.stop if isinstance(decision.stop, Hold) else None
-        held = held or next((found for found in decisions.values() if isinstance(found, Hold)), None)
-        wait = next((found for found in decisions.values() if isinstance(found, Wait)), None)
-        refused_now = next((effect for effect in self._effects if effect.kind == "log.failed"), None)
-        if self._provider_said_no is not None:
-            return self._outcome(
-                FamilyState.FAILED,
-                decisions,
-                self._provider_said_no,
-                "mend the cause, then set the parent's log to Awaiting Provisioning",
-                "LS-033",
-            )
-        if self._lost is not None:
-            return self._outcome(
-                FamilyState.FAILED, decisions, self._lost, "schedule the change again in Partner Center", "LS-043"
-            )
-        if held is not None:
-            state = FamilyState.DEFERRED if held.retryable else FamilyState.HELD
-            return self._outcome(state, decisions, held.reason, held.remedy, held.rule)
-        if refused or refused_now is not None:
-            reason = refused[0].reason if refused else refused_now.text if refused_now else ""
-            return self._outcome(FamilyState.REFUSED, decisions, reason)
-        if decision.awaits_person:
-            return self._outcome(
-                FamilyState.WAITING,
-                decisions,
-                "the parent is manual: a person provisions the seats",
-                "provision them, then set the parent's log to Provisioned",
-                "LS-032",
-            )
-        if wait is not None and not self._effects:
-            return self._outcome(FamilyState.WAITING, decisions, wait.reason, wait.remedy, wait.rule, wait.until)
-        return self._outcome(FamilyState.DONE if self._effects else FamilyState.NOTHING, decisions)
+        ending = ending_of(decision, self._effects, provider_said_no=self._provider_said_no, lost=self._lost)
+        return self._outcome(ending.state, decision.decisions, ending.reason, ending.remedy, ending.rule, ending.until)
 
     def broken_by(self, error: BaseException) -> FamilyOutcome:
         """The outcome when an error got out of :meth:`run`: failed, with everything that was confirmed until then."""
@@ -404,7 +393,7 @@ class UnitOfWork:
             remedy,
             rule,
             until,
-            self._notices,
+            (*self._notices, *self._told),
         )
 
     def _effect(self, kind: str, text: str, **detail: object) -> None:

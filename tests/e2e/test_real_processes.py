@@ -84,20 +84,20 @@ class World:
 
     def purchases(self) -> int:
         """Writes at Partner Center that took effect."""
-        entries = self.running.control("GET", "trace")["entries"]
+        entries = self.running.control("GET", "trace")
         return sum(entry["applied"] for entry in entries if entry["service"] == "partner_center" and entry["write"])
 
     def wrote_parent(self) -> bool:
-        entries = self.running.control("GET", "trace")["entries"]
+        entries = self.running.control("GET", "trace")
         return any(entry["service"] == "dataverse" and entry["applied"] for entry in entries)
 
     def is_right(self) -> bool:
         """Everything is acknowledged and every side has the same number of seats."""
-        rows = self.running.control("GET", "state")["subscriptions"]
+        rows = self.running.control("GET", "world")["subscriptions"]
         logs = [log["status"] for row in rows.values() for log in row["lcls"]]
         return (
             {row["quantity"] for row in rows.values()} == {self.seats}
-            and rows["p-e3"]["provider"]["quantity"] == self.seats
+            and rows["p-e3"]["at_provider"]["quantity"] == self.seats
             and set(logs) <= {"Provisioned"}
         )
 
@@ -178,7 +178,7 @@ def test_two_hosts_at_once_the_one_that_was_frozen_after_its_parent_write_finds_
     out, err = first.communicate(timeout=60)
     assert first.returncode == 0, out + err
     assert world.is_right()
-    entries = world.running.control("GET", "trace")["entries"]
+    entries = world.running.control("GET", "trace")
     patches = [entry for entry in entries if entry["service"] == "partner_center" and entry["method"] == "PATCH"]
     # If it was frozen with its request on the way, the same absolute number came twice; it was bought once.
     assert 1 <= len(patches) <= 2
@@ -188,7 +188,7 @@ def test_two_hosts_at_once_the_one_that_was_frozen_after_its_parent_write_finds_
 
 def test_two_hosts_started_together_never_buy_twice(world: World) -> None:
     other = world.host("two")
-    for _ in range(3):
+    for _ in range(12 if FULL else 2):
         world.grow(10)
         both = [world.start(), world.start(config=other)]
         codes = []
@@ -260,7 +260,7 @@ def test_on_a_full_disk_nothing_is_bought_and_it_ends_with_74(world: World) -> N
     size = (world.state() / "journal.sqlite3").stat().st_size
     world.grow()
     codes = {}
-    for limit in (0, 600, 4096, size):
+    for limit in (0, 600, size):
         command = [sys.executable, "-c", LIMITED, str(limit), "--config", str(world.config), "run"]
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=ROOT, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -276,7 +276,7 @@ def test_on_a_full_disk_nothing_is_bought_and_it_ends_with_74(world: World) -> N
     assert (world.purchases(), world.is_right()) == (1, True)
 
 
-@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("seed", range(1, 9) if FULL else [1, 2])
 def test_a_journal_with_flipped_bytes_is_set_aside_and_the_end_is_right(seed: int, world: World) -> None:
     chance = random.Random(seed)
     world.grow(10)

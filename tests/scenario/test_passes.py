@@ -9,6 +9,7 @@ import pytest
 
 import connector.sandbox
 from connector.cli.rehearsal import Rehearsal
+from connector.journal import open_journal
 from connector.report.document import run_document
 from connector.sandbox.grammar import RunStep
 from connector.sandbox.scenario import build_scenario, build_step, load_scenario
@@ -160,3 +161,15 @@ def test_two_requests_with_the_same_answer_are_never_a_second_purchase_when_work
         assert rehearsal.run(RunStep()) == 0
         assert rehearsal.sandbox.writes().provider == 0
         assert rehearsal.sandbox.world.bought("p-e3").quantity == 60
+
+
+def test_a_person_is_told_before_a_subscription_has_had_too_many_changes() -> None:
+    with story("new_york_grows") as rehearsal:
+        begin(rehearsal)
+        bought = rehearsal.sandbox.world.bought("p-e3")
+        with open_journal(rehearsal.state / "journal.sqlite3", now=rehearsal.sandbox.clock.now()) as journal:
+            journal.remember(f"updates:{bought.id}", "999")
+        assert rehearsal.run(RunStep()) == 0
+        [outcome] = rehearsal.results[-1].outcomes
+        assert [notice.rule for notice in outcome.notices] == ["LS-053"]
+        assert "1000 changes" in outcome.notices[0].reason

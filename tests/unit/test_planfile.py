@@ -20,7 +20,9 @@ from connector.report.planfile import is_plan_file, plan_file, read_plan_file, r
 from connector.sync.outcome import RunResult
 from tests.families import NOW, at_provider, environment, family, log, parent, subscription
 
-MADE_WITH = MadeWith("ann@host", "1.0", {"policy": {"netting": True, "limits": {"seats_added": 10}}}, "c0ffee", "sha256:1")
+MADE_WITH = MadeWith(
+    "ann@host", "1.0", {"policy": {"netting": True, "limits": {"seats_added": 10}}}, "c0ffee", "sha256:1"
+)
 SNAPSHOT = family(
     parent(50),
     subscription("ny", 35),
@@ -141,6 +143,14 @@ def test_every_field_of_a_log_is_under_the_digest(name: str) -> None:
     entry = SNAPSHOT.logs[0]
     edited = replace(SNAPSHOT, logs=(replace(entry, **{name: another(getattr(entry, name))}), *SNAPSHOT.logs[1:]))
     assert digest(inputs_of(edited, ENV)) != digest(inputs_of(SNAPSHOT, ENV))
+
+
+def test_accounts_of_customers_that_were_read_together_with_a_family_are_none_of_its_inputs() -> None:
+    stranger = replace(SNAPSHOT.accounts[0], id="elsewhere", account_id="another customer")
+    together = replace(SNAPSHOT, accounts=(*SNAPSHOT.accounts, stranger))
+    assert digest(inputs_of(together, ENV)) == digest(inputs_of(SNAPSHOT, ENV))
+    moved_tenant = replace(SNAPSHOT, accounts=(replace(SNAPSHOT.accounts[0], tenant=None),))
+    assert digest(inputs_of(moved_tenant, ENV)) != digest(inputs_of(SNAPSHOT, ENV))
 
 
 def test_what_moved_is_named_with_old_and_new() -> None:

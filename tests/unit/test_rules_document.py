@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,17 @@ def test_the_rules_that_a_guarantee_leans_on_exist(entry) -> None:
     words = entry.rule.kept_by.replace(",", " ").replace(";", " ").replace("(", " ").replace(")", " ").split()
     named = [word.rstrip(".:") for word in words if word.startswith(("LS-", "PC-"))]
     assert [one for one in named if BUILTIN.get(one) is None] == []
+
+
+def test_every_number_in_the_code_is_a_rule() -> None:
+    """A number that a decision or a report shows must be one that a person can look up."""
+    found = {
+        (path.name, number)
+        for path in (ROOT / "connector").rglob("*.py")
+        for number in re.findall(r"\b(?:LS|PC)-\d{3}\b", path.read_text(encoding="utf-8"))
+    }
+    assert found
+    assert sorted(one for one in found if BUILTIN.get(one[1]) is None) == []
 
 
 def test_what_is_not_kept_yet_is_known() -> None:

@@ -164,7 +164,8 @@ RULES = (
     ),
     Rule(
         "LS-021",
-        "An add-on keeps to its share of the customer's base seats (Copilot at most, Multi-Geo at least).",
+        "An add-on keeps to its share of the customer's base seats (Copilot at most, Multi-Geo at least), as policy.products"
+        " says for its part number.",
         Scope.CHANGE,
         Stage.PRE_OPERATION,
         25,
@@ -175,7 +176,7 @@ RULES = (
     ),
     Rule(
         "PC-011",
-        "Seat maxima of a SKU are pooled over the customer's subscriptions.",
+        "A SKU's maximum in policy.products is pooled over all the customer's subscriptions with this partner.",
         Scope.CHANGE,
         Stage.PRE_OPERATION,
         26,

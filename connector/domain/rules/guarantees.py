@@ -297,9 +297,11 @@ RULES = (
         "LS-053",
         "Partner Center gets fewer than 500 requests per minute and tenant, and one subscription not too many changes.",
         "work365 facts §9.53",
-        "the rate gate of the transport (http.partner_center_per_minute); netting keeps the number of changes low",
-        missing="changes of one subscription are not counted, so nobody is warned at 1,000",
-        shown_by=("tests/contract/test_transport_gate.py::test_at_most_so_many_leave_in_any_minute",),
+        "the rate gate of the transport; netting; changes are counted and told from 1,000 on",
+        shown_by=(
+            "tests/contract/test_transport_gate.py::test_at_most_so_many_leave_in_any_minute",
+            "tests/scenario/test_passes.py::test_a_person_is_told_before_a_subscription_has_had_too_many_changes",
+        ),
     ),
     kept(
         "LS-061",
@@ -311,5 +313,35 @@ RULES = (
             "tests/unit/test_decide.py"
             "::test_a_pass_carries_only_as_many_changes_as_the_marker_names_and_the_rest_follows",
         ),
+    ),
+    kept(
+        "LS-063",
+        "A decrease is not promised for the renewal over another change that somebody else has scheduled there.",
+        "design §4; Partner Center facts §6.5",
+        "decide(): it schedules only where nothing, or what it scheduled itself, is held for the renewal",
+        columns=("quantity",),
+        stage=Stage.PRE_OPERATION,
+        severity=Severity.ERROR,
+        remedy="settle the scheduled change in Partner Center; the decrease then goes by itself",
+    ),
+    kept(
+        "LS-068",
+        "A run whose plan goes beyond a safety limit stops before its first write; what was asked for stays as it is.",
+        "design §8",
+        "domain.safety, judged over the whole plan before any family is started (exit code 4)",
+        columns=("quantity",),
+        stage=Stage.PRE_OPERATION,
+        severity=Severity.ERROR,
+        remedy="look at the plan; if it is right, raise that one limit under policy.limits,"
+        " or allow it once: linksub apply FILE --allow LIMIT=VALUE",
+    ),
+    kept(
+        "LS-069",
+        "While a kill switch is on, in the CRM or in the state directory, no family is started.",
+        "design §8; reliability facts",
+        "sync.safeguard, which looks again before each family",
+        stage=Stage.PRE_VALIDATION,
+        severity=Severity.WARNING,
+        remedy="find out why it was set, then set it off",
     ),
 )

@@ -87,7 +87,7 @@ RULES = (
         "PC-010",
         "Copilot has at most as many seats as its bases, and Multi-Geo at least five percent of them.",
         "Partner Center facts §6.10",
-        "LS-021",
+        "LS-021, for the part numbers that policy.products names",
         columns=("quantity",),
         stage=Stage.PRE_OPERATION,
         severity=Severity.ERROR,

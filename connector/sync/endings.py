@@ -1,0 +1,58 @@
+"""How a family's unit of work ended, in the order in which people want to hear of it: the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from connector.domain.decision import Hold, Refuse, Wait
+from connector.domain.plan import FamilyDecision
+from connector.sync.outcome import Effect, FamilyState
+
+MANY_UPDATES = 1000
+"""Changes of one provider subscription after which a person is told: errors may come after about 1,200."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """State, reason and what a person can do."""
+
+    state: FamilyState
+    reason: str = ""
+    remedy: str = ""
+    rule: str = ""
+    until: datetime | None = None
+
+
+def ending_of(
+    decision: FamilyDecision, effects: Sequence[Effect], *, provider_said_no: str | None, lost: str | None
+) -> Ending:
+    """The ending of a family that nothing more can be done for now.
+
+    ``provider_said_no`` is the provider's final refusal in this pass, ``lost`` what became of a scheduled change.
+    """
+    decisions = decision.decisions
+    if provider_said_no is not None:
+        remedy = "mend the cause, then set the parent's log to Awaiting Provisioning"
+        return Ending(FamilyState.FAILED, provider_said_no, remedy, "LS-033")
+    if lost is not None:
+        return Ending(FamilyState.FAILED, lost, "schedule the change again in Partner Center", "LS-043")
+    held = decision.stop if isinstance(decision.stop, Hold) else None
+    held = held or next((found for found in decisions.values() if isinstance(found, Hold)), None)
+    if held is not None:
+        state = FamilyState.DEFERRED if held.retryable else FamilyState.HELD
+        return Ending(state, held.reason, held.remedy, held.rule)
+    refused = next((found for found in decisions.values() if isinstance(found, Refuse)), None)
+    if refused is not None:
+        return Ending(FamilyState.REFUSED, refused.reason)
+    failed = next((effect for effect in effects if effect.kind == "log.failed"), None)
+    if failed is not None:
+        return Ending(FamilyState.REFUSED, failed.text)
+    if decision.awaits_person:
+        reason = "the parent is manual: a person provisions the seats"
+        return Ending(FamilyState.WAITING, reason, "provision them, then set the parent's log to Provisioned", "LS-032")
+    wait = next((found for found in decisions.values() if isinstance(found, Wait)), None)
+    if wait is not None and not effects:
+        return Ending(FamilyState.WAITING, wait.reason, wait.remedy, wait.rule, wait.until)
+    return Ending(FamilyState.DONE if effects else FamilyState.NOTHING)
