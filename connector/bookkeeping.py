@@ -24,13 +24,14 @@ from connector.journal.records import lease_document as _lease_document
 from connector.journal.seals import chained_document
 from connector.precautions import STOP_FILE
 from connector.settings import Config
+from connector.sync.outcome import NEEDS_ATTENTION
 from connector.sync.ports import Intent, IntentState
 
 SCHEMA_VERSION = 1
 SHORTEST_PREFIX = 6
 """An id may be cut to this many characters, as long as only one fits."""
 
-_ATTENTION = frozenset({"refused", "held", "failed", "unknown"})
+_ATTENTION = frozenset(state.value for state in NEEDS_ATTENTION)
 
 
 def journal_location(config: Config) -> Path | str:

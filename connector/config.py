@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from connector.document import Document, KeyPath, Problem, read_document
 from connector.errors import ConfigError
-from connector.secret_ref import SecretRef, parse_secret_ref, resolve_secret, secret_problem
+from connector.secret_ref import SecretRef, exposure, parse_secret_ref, resolve_secret, secret_problem
 from connector.settings import Config, credential_problems
 
 __all__ = ["Config", "SecretRef", "example_text", "load_config", "resolve_secret"]
@@ -128,4 +128,17 @@ def _secret_problems(
         if problem := secret_problem(ref, environ):
             what, _, fix = problem.partition("; ")
             problems.append(Problem(document.file, key, what, fix, document.line_of(key)))
-    return problems
+    return problems + _exposed_certificate(document, data, base)
+
+
+def _exposed_certificate(document: Document, data: Mapping[str, Any], base: Path) -> list[Problem]:
+    """The file of the certificate holds its private key, so it is as secret as a secret."""
+    key: KeyPath = ("sign_in", "certificate", "path")
+    value: Any = data
+    for part in key:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    path = base / Path(value).expanduser() if isinstance(value, str) and value else None
+    if path is None or not path.is_file() or (problem := exposure(path)) is None:
+        return []
+    what, _, fix = problem.partition("; ")
+    return [Problem(document.file, key, what, fix, document.line_of(key))]

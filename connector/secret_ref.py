@@ -84,6 +84,15 @@ def secret_problem(ref: SecretRef, environ: Mapping[str, str] | None = None) -> 
         return f"{path} is not UTF-8 text; write the secret into it as text"
     except OSError as error:
         return f"cannot read {path}: {error.strerror or error}; create it, readable by this user only"
-    if os.name == "posix" and found.st_mode & stat.S_IROTH:
-        return f"{path} can be read by everybody on this machine; run: chmod 600 {path}"
+    return exposure(path)
+
+
+def exposure(path: Path) -> str | None:
+    """Why a file that exists is no place for a secret or a private key: everybody may read or change it. Else None."""
+    if os.name != "posix":
+        return None
+    mode = path.stat().st_mode
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        may = "read" if mode & stat.S_IROTH else "changed"
+        return f"{path} can be {may} by everybody on this machine; run: chmod 600 {path}"
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
@@ -13,25 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from connector.report.inert import strip_controls
+
+__all__ = ["make_console", "make_table", "strip_controls"]
+
 _WIDTH_WITHOUT_TERMINAL = 160
-
-_ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links, clipboard
-    r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?"  # DCS, SOS, PM, APC
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
-    r"|\x1b[ -/]*[0-~]?"  # anything else that starts with ESC
-)
-_SPACES = re.compile(r"[\t\n\r\v\f\x85\u2028\u2029]+")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-
-
-def strip_controls(text: str) -> str:
-    """Text from outside on one line, without terminal escapes, control characters or hidden writing direction.
-
-    A customer's name must not be able to repaint the screen or to make one number look like another.
-    """
-    return _CONTROLS.sub("", _SPACES.sub(" ", _ESCAPES.sub("", text)))
-
 
 def make_console(*, stderr: bool = False, color: bool = True, file: TextIO | None = None) -> Console:
     """A console on stdout or stderr: colours only on a terminal (and never with ``NO_COLOR`` or ``--no-color``).

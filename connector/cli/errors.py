@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from typing import NamedTuple, TextIO
 import typer
 
 from connector.cli import logs
-from connector.cli.console import strip_controls
 from connector.errors import (
     AuthError,
     ConfigError,
@@ -31,6 +29,7 @@ from connector.errors import (
     Transient,
     UsageError,
 )
+from connector.report.inert import strip_controls, to_json
 
 ERROR_SCHEMA_VERSION = 1
 
@@ -108,15 +107,15 @@ def report_error(
         if problems:
             body["problems"] = [logs.redact(problem) for problem in problems]
         if isinstance(error, RemoteError):
-            body["remote"] = _remote(error)
+            body["remote"] = logs.redacted(_remote(error))
         if trace:
             body["traceback"] = logs.redact(trace)
-        text = json.dumps({"schema_version": ERROR_SCHEMA_VERSION, "error": body}, ensure_ascii=False)
+        text = to_json({"schema_version": ERROR_SCHEMA_VERSION, "error": body})
     else:
         lines = [f"error: {strip_controls(ending.sentence)}"]
         lines += [f"  {strip_controls(problem)}" for problem in problems]
         lines.append(f"hint: {strip_controls(ending.hint)}")
-        text = logs.redact("\n".join(lines + ([trace.rstrip()] if trace else [])))
+        text = logs.redact("\n".join([*lines, *logs.inert_lines(trace)]))
     try:
         out.write(text + "\n")
         out.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,8 @@ def register(app: typer.Typer) -> None:
         context = context_of(ctx)
         path = file or context.config_path or DEFAULT_CONFIG
         try:
-            with path.open("x", encoding="utf-8", newline="\n") as out:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as out:
                 out.write(example_text())
         except FileExistsError as error:
             raise UsageError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
+from connector.cli.logs import redacted
 from connector.cli.options import Context, context_of
 from connector.errors import ExitCode, UsageError
+from connector.report.inert import to_json
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="Id of an intent or a run, or its first characters.")]
 
@@ -123,13 +125,14 @@ def _export(context: Context, file: Path | None) -> None:
     documents = bookkeeping.export(context.load(check_secrets=False), _now())
     if file is None:
         for document in documents:
-            sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+            sys.stdout.write(to_json(redacted(document)) + "\n")
         sys.stdout.flush()
         return
     try:
-        with file.open("x", encoding="utf-8", newline="\n") as out:
-            file.chmod(0o600)
-            lines = sum(1 for document in documents if out.write(json.dumps(document, ensure_ascii=False) + "\n"))
+        # It holds names and quantities of customers: its owner's from the first moment on.
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as out:
+            lines = sum(1 for document in documents if out.write(to_json(redacted(document)) + "\n"))
     except FileExistsError as error:
         raise UsageError(f"{file} exists already", hint="name another file") from error
     except OSError as error:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
-from connector.cli.console import strip_controls
+from connector.report.inert import strip_controls, to_json
 
 Redactor = Callable[[str], str]
 """Takes a line that is about to be written and returns it without secrets."""
@@ -35,7 +35,11 @@ class _Output(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.redact((_as_json if self.form == "json" else _as_text)(record, self.constant))
+            if self.form == "json":
+                # Value by value: a mask over the finished line could swallow a quote and break it.
+                line = to_json(redacted(_as_json(record, self.constant), self.redact))
+            else:
+                line = self.redact(_as_text(record, self.constant))
             stream = self.stream if self.stream is not None else sys.stderr
             stream.write(line + "\n")
             stream.flush()
@@ -93,6 +97,20 @@ def set_fields(**fields: object) -> None:
         handler.constant.update(fields)
 
 
+def redacted(value: Any, mask: Redactor = redact) -> Any:
+    """A document of plain values with every text in it masked; what is no plain value becomes its text."""
+    if isinstance(value, Mapping):
+        return {mask(str(key)): redacted(inner, mask) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(inner, mask) for inner in value]
+    return value if value is None or isinstance(value, bool | int | float) else mask(str(value))
+
+
+def inert_lines(trace: str) -> list[str]:
+    """A traceback for people: what an exception says cannot start a line of its own or paint on the terminal."""
+    return [f"  {strip_controls(line)}" for line in trace.rstrip().splitlines()]
+
+
 def reset_logging() -> None:
     """Take the handler away again (tests)."""
     if (handler := _handler()) is not None:
@@ -118,17 +136,17 @@ def _traceback(record: logging.LogRecord) -> str:
     return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
 
 
-def _as_json(record: logging.LogRecord, constant: dict[str, object]) -> str:
+def _as_json(record: logging.LogRecord, constant: dict[str, object]) -> dict[str, object]:
     line = {"ts": _time(record), "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
     if trace := _traceback(record):
         line["traceback"] = trace
-    return json.dumps(_fields(record, constant) | line, ensure_ascii=False, default=str)
+    return _fields(record, constant) | line
 
 
 def _as_text(record: logging.LogRecord, constant: dict[str, object]) -> str:
     fields = "".join(f" {key}={_short(value)}" for key, value in _fields(record, constant).items())
     line = strip_controls(f"{_time(record)} {record.levelname.lower():<7} {record.getMessage()}{fields}")
-    return line + (f"\n{trace}" if (trace := _traceback(record)) else "")
+    return "\n".join([line, *inert_lines(_traceback(record))])
 
 
 def _short(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from connector.cli.logs import configure_logging
+from connector.cli.logs import configure_logging, redacted
 from connector.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -132,9 +131,11 @@ class Context:
 
     def emit(self, document: Mapping[str, object]) -> None:
         """Write the one JSON document of a command to stdout; it must name its ``schema_version``."""
+        from connector.report.inert import to_json
+
         if "schema_version" not in document:
             raise ValueError("a document for machines names its schema_version")
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+        sys.stdout.write(to_json(redacted(document), indent=2) + "\n")
         sys.stdout.flush()
 
     def _configure_logging(self, level: str, form: LogFormat) -> None:

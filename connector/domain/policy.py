@@ -82,8 +82,10 @@ class Limits(BaseModel):
     percent_from: Annotated[int, Field(ge=1)] = 20
     """Percentages of seats are not looked at below this number of settled seats: 1 of 2 is 50 % and means nothing."""
     money_added: dict[Currency, Number] = Field(default_factory=dict)
-    """Currency (ISO 4217) → how much more per month one run may spend. Once any currency is set, an unknown price and a
-    currency without a limit are unsafe. What other families save does not count against it."""
+    """Currency (ISO 4217) → how much more per month one run may spend. Once any currency is set, the others have the
+    limit 0. What other families save does not count against it."""
+    seats_without_price: Number = 0
+    """Once money is limited: seats whose price nobody entered that one run may add."""
     source_shrunk_percent: Annotated[Annotated[int, Field(ge=0, le=100)], BeforeValidator(_bare_percent)] | None = 50
     """Stop when the CRM lists more than this many percent fewer linked subscriptions than the last finished run saw."""
     source_shrunk_from: Annotated[int, Field(ge=1)] = 10

@@ -157,27 +157,28 @@ def _money(changes: Sequence[FamilyChange], limits: Limits) -> list[LimitCheck]:
     if not limits.money_added:
         return []
     spent = dict.fromkeys(limits.money_added, 0)
-    unknown: dict[str, list[str]] = {}
+    unknown: list[FamilyChange] = []
     for change in changes:
         if change.added == 0:
             continue
         if change.price is None or change.price.minor_per_month < 0:
-            unknown.setdefault(MONEY, []).append(f"{change.name}: {change.added} seats of unknown price")
-        elif change.price.currency not in limits.money_added:
-            name = f"{MONEY}.{change.price.currency}"
-            unknown.setdefault(name, []).append(f"{change.name}: {change.added} seats in {change.price.currency}")
+            unknown.append(change)
         else:
-            spent[change.price.currency] += change.added * change.price.minor_per_month
+            currency = change.price.currency
+            spent[currency] = spent.get(currency, 0) + change.added * change.price.minor_per_month
     checks = [
-        LimitCheck(f"{MONEY}.{currency}", limits.money_added[currency], minor, currency)
+        LimitCheck(
+            f"{MONEY}.{currency}",
+            limits.money_added.get(currency, 0),
+            minor,
+            currency,
+            detail="" if currency in limits.money_added else "a currency without a limit",
+        )
         for currency, minor in sorted(spent.items())
     ]
-    for name, families in sorted(unknown.items()):
-        detail = "; ".join(families) + ("" if name == MONEY else ", a currency without a limit")
-        checks.append(
-            LimitCheck(name, 0, None, name.removeprefix(f"{MONEY}.") if name != MONEY else "money", "", detail)
-        )
-    return checks
+    seats = sum(change.added for change in unknown)
+    names = ", ".join(change.name for change in unknown)
+    return [*checks, LimitCheck("seats_without_price", limits.seats_without_price, seats, "seats", detail=names)]
 
 
 def _source(source: Source, limits: Limits) -> LimitCheck | None:
@@ -196,7 +197,7 @@ def _source(source: Source, limits: Limits) -> LimitCheck | None:
 def in_words(check: LimitCheck) -> str:
     """One limit in a sentence: what is allowed and what was found."""
     unit = "%" if check.unit == "%" else f" {check.unit}"
-    if check.limit.startswith("money_added"):
+    if check.limit.startswith(f"{MONEY}."):
         unit = f" {check.unit} (minor units per month)"
     found = "what it comes to is not known" if check.found is None else f"found {check.found}{unit}"
     about = f" of {check.where}" if check.where else ""

@@ -129,7 +129,7 @@ class _SignInSession:
         if self._https_only and not url.startswith("https://"):
             raise ValueError("the sign-in service named an address that is not https")
         kwargs.setdefault("timeout", (10.0, 60.0))
-        kwargs.setdefault("verify", self._session.verify)
+        kwargs["verify"] = self._session.verify
         kwargs["allow_redirects"] = False
         kwargs["auth"] = _NoAuth()
         self.status = self.retry_after = None

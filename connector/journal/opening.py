@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -118,6 +119,11 @@ def _open_file(path: Path, now: datetime, busy_seconds: float) -> SqlJournal:
 
 def _prepare(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "posix" and path.parent.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+        raise ConfigError(
+            f"everybody on this machine may replace the journal: its directory {path.parent} is writable for all",
+            hint=f"Run: chmod 700 {path.parent}",
+        )
     share = network_file_system(path.parent)
     if share is not None:
         raise ConfigError(

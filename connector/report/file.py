@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+from connector.report.inert import to_json
 
 
 def report_path(directory: Path, run_id: str, started_at: datetime) -> Path:
@@ -19,7 +20,7 @@ def write_report(path: Path, document: Mapping[str, object]) -> None:
     """Write a report so that nobody ever sees half of one. Makes the directory (0700). Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n"
+    text = to_json(document, indent=2) + "\n"
     try:
         descriptor = os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

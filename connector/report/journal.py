@@ -215,11 +215,11 @@ class Rows:
     def __init__(self, columns: Sequence[str], title: str | None = None) -> None:
         self._columns = columns
         self._title = title
-        self._rows: list[tuple[str | Text, ...]] = []
+        self._rows: list[tuple[Text, ...]] = []
 
     def add_row(self, *cells: str | Text) -> None:
-        """One cell per column; data from outside comes as :func:`plain` text."""
-        self._rows.append(cells)
+        """One cell per column; a Text is linksub's own, everything else is shown as plain text."""
+        self._rows.append(tuple(cell if isinstance(cell, Text) else plain(cell) for cell in cells))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if len(self._columns) <= 3 or options.max_width >= _NARROW:

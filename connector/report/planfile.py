@@ -16,6 +16,7 @@ from connector.domain.model import SubscriptionId
 from connector.domain.saved import MadeWith, SavedFamily, SavedPlan
 from connector.errors import ConfigError
 from connector.report.document import plan_document
+from connector.report.inert import to_json
 from connector.report.wording import instant
 from connector.sync.outcome import RunResult
 
@@ -60,7 +61,7 @@ def plan_file(result: RunResult, made_with: MadeWith, lifetime: timedelta = LIFE
 
 def render(document: Mapping[str, Any]) -> str:
     """The text of a plan file."""
-    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    return to_json(document, indent=1) + "\n"
 
 
 def is_plan_file(raw: bytes) -> bool:

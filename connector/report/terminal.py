@@ -22,16 +22,16 @@ from connector.domain.plan import (
     SetProviderQuantity,
 )
 from connector.domain.safety import in_words
+from connector.report.inert import strip_controls
 from connector.report.wording import change, counted, decision_word, money_effect
 from connector.sync.outcome import NEEDS_ATTENTION, TRY_LATER, FamilyOutcome, FamilyState, RunResult
 
 _STYLES = {"goes": "green", "refused": "red", "waits": "yellow", "held": "magenta", "not ours": "dim"}
-_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), 127, *range(128, 160)))
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Text from outside: never markup, never a terminal escape."""
-    return Text(text.translate(_CONTROLS), style=style)
+    """Text from outside: never markup, never a terminal escape, never more than one line."""
+    return Text(strip_controls(text), style=style)
 
 
 def plan_view(plan: Plan) -> RenderableType:

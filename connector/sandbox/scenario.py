@@ -40,9 +40,11 @@ def load_scenario(path: Path | str) -> Scenario:
 def parse_scenario(text: str, *, source: str = "scenario", name: str = "scenario") -> Scenario:
     """Read a scenario from YAML text. ``name`` is used if the text gives none. Raises ScenarioError."""
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader that also refuses duplicates
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader that refuses more still
     except yaml.YAMLError as error:
         raise ScenarioError([f"{source}: not readable as YAML: {' '.join(str(error).split())}"]) from error
+    except RecursionError as error:
+        raise ScenarioError([f"{source}: not readable as YAML: it is nested too deep"]) from error
     if not isinstance(document, dict):
         raise ScenarioError([f"{source}: a scenario is a mapping with clock, accounts, subscriptions and steps"])
     return build_scenario({"name": name, **document}, source=source)
@@ -72,8 +74,31 @@ def build_step(document: object, scenario: Scenario, *, source: str = "step") ->
     return step
 
 
+_MAX_VALUES = 1_000_000
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for; one that contains itself stands for more than are allowed."""
+    if id(node) not in known:
+        known[id(node)] = _MAX_VALUES + 1  # until it is counted
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in inner)
+    return known[id(node)]
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe subset, and a key that stands twice is a mistake instead of a silent win for the last."""
+    """YAML's safe subset; a key that stands twice, and aliases that expand without bound, are mistakes."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document's tree, if it is not larger with its aliases expanded than a scenario can be."""
+        root: yaml.Node | None = super().get_single_node()
+        if root is not None and _expanded(root, {}) > _MAX_VALUES:
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*) expand too far", root.start_mark)
+        return root
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()

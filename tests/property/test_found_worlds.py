@@ -110,6 +110,14 @@ def test_a_raised_parent_that_has_lost_its_provider_account_is_held():
     assert found.actions == ()
 
 
+def test_a_raised_parent_that_has_lost_its_provider_is_held():
+    carried = log("new_york", 10)
+    row, own = carrying(60, carried, settled=50)
+    snapshot = family(replace(row, provider=None), subscription("new_york", 60), logs=(carried, own))
+    found = decided(replace(snapshot, provider=at_provider(50)))
+    assert (found.stop.rule, found.actions) == ("LS-056", ())
+
+
 def test_of_several_parent_logs_that_a_person_set_aside_the_latest_is_named_in_whatever_order_they_arrive():
     pending = log("new_york", 10)
     reference = marker.encode([pending])

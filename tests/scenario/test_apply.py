@@ -275,7 +275,7 @@ def test_an_unsafe_plan_is_shown_and_saved_and_a_run_writes_nothing(pinecone: Re
     assert int(shown.exit_code) == 0
     safety = run_document(shown, "plan")["plan"]["safety"]  # type: ignore[index]
     assert safety["is_safe"] is False
-    assert {check["limit"] for check in safety["checks"] if check["exceeded"]} == {"seats_added", "money_added"}
+    assert {check["limit"] for check in safety["checks"] if check["exceeded"]} == {"seats_added", "seats_without_price"}
     assert pinecone.run(RunStep()) == 4
     stopped = pinecone.results[-1]
     assert "seats_added: 9 seats allowed, found 10 seats" in stopped.error.problems  # type: ignore[union-attr]

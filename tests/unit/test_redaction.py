@@ -53,6 +53,7 @@ def test_short_values_are_not_registered_because_masking_them_would_hide_prose()
 def test_the_filter_masks_message_arguments_fields_and_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
     register_secrets(["planted-secret"])
     logger = logging.getLogger("connector.test_redaction")
+    usual = caplog.handler.formatter
     caplog.handler.addFilter(mask := RedactingFilter())
     caplog.handler.setFormatter(RedactingFormatter("%(message)s %(detail)s"))
     try:
@@ -62,6 +63,7 @@ def test_the_filter_masks_message_arguments_fields_and_tracebacks(caplog: pytest
             logger.exception("value %s", "planted-secret", extra={"detail": "planted-secret"})
     finally:
         caplog.handler.removeFilter(mask)
+        caplog.handler.setFormatter(usual)
     assert "value *** ***" in caplog.text
     assert "planted-secret" not in caplog.text
     assert "ValueError: *** in an exception" in caplog.text

@@ -25,7 +25,8 @@ from connector.errors import SafetyLimitExceeded
 from connector.sync.safeguard import refuse_unsafe
 from tests.families import at_provider, environment, family, log, parent, subscription
 
-OFF = {name: None for name in Limits.model_fields if name not in ("percent_from", "source_shrunk_from", "money_added")}
+KEPT = ("percent_from", "source_shrunk_from", "money_added", "seats_without_price")
+OFF = {name: None for name in Limits.model_fields if name not in KEPT}
 EUR, USD = Price(1000, "EUR"), Price(1000, "USD")
 
 
@@ -88,10 +89,12 @@ def beyond(found: tuple[LimitCheck, ...]) -> list[tuple[str, int, int | None, st
             {"money_added": {"EUR": 10000}},
             [("money_added.EUR", 10000, 11000, "")],
         ),
-        ([change(added=1)], {"money_added": {"EUR": 10000}}, [("money_added", 0, None, "")]),
-        ([change(added=1, price=Price(-5, "EUR"))], {"money_added": {"EUR": 9}}, [("money_added", 0, None, "")]),
+        ([change(added=1)], {"money_added": {"EUR": 10000}}, [("seats_without_price", 0, 1, "")]),
+        ([change(added=1)], {"money_added": {"EUR": 1}, "seats_without_price": 1}, []),
+        ([change(added=1)], {"seats_without_price": 0}, []),
+        ([change(added=1, price=Price(-5, "EUR"))], {"money_added": {"EUR": 9}}, [("seats_without_price", 0, 1, "")]),
         ([change(removed=1)], {"money_added": {"EUR": 0}}, []),
-        ([change(added=1, price=USD)], {"money_added": {"EUR": 10000}}, [("money_added.USD", 0, None, "")]),
+        ([change(added=1, price=USD)], {"money_added": {"EUR": 10000}}, [("money_added.USD", 0, 1000, "")]),
         ([change(added=10**9)], {}, []),
     ],
 )
@@ -174,7 +177,7 @@ def test_what_is_allowed_can_be_taken_over_from_the_hint() -> None:
 
 def test_an_unknown_price_is_told_with_the_family() -> None:
     found = assess_changes([change("Pine Cone Vet", added=3)], limits(money_added={"EUR": 1}))
-    assert any("Pine Cone Vet: 3 seats of unknown price" in in_words(check) for check in found)
+    assert "seats_without_price: 0 seats allowed, found 3 seats (Pine Cone Vet)" in [in_words(check) for check in found]
 
 
 @pytest.mark.parametrize("value", [None, "", " ", "false", "False", "0", "no", "NO", "off", " Off "])

@@ -86,6 +86,9 @@ def _provider_and_account(ctx: Context) -> Objection | None:
 
 def _unsupported_provider(ctx: Context) -> Objection | None:
     parent = ctx.snapshot.parent
+    carried = ctx.books is not None and (ctx.books.parent_open or ctx.books.told_late)
+    if parent is not None and parent.provider is None and carried:
+        return hold(f"the parent {parent.name!r} was raised already and has no provider any more", parent=parent.id)
     if parent is None or parent.provider in (None, "linked"):
         return None
     if ctx.env.capabilities is None:
