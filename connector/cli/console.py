@@ -18,6 +18,7 @@ __all__ = ["make_console", "make_table", "strip_controls"]
 
 _WIDTH_WITHOUT_TERMINAL = 160
 
+
 def make_console(*, stderr: bool = False, color: bool = True, file: TextIO | None = None) -> Console:
     """A console on stdout or stderr: colours only on a terminal (and never with ``NO_COLOR`` or ``--no-color``).
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from connector.crm.dataverse import DataverseClient, Row, is_in, query
+from connector.crm.fields import guid
 from connector.crm.metadata import Table, number_of
 from connector.crm.rows import (
     ACCOUNT_WORDS,
@@ -71,6 +72,7 @@ class FamilyReader:
         self._subscriptions: dict[SubscriptionId, Subscription] = {}
         self._logs: dict[LogId, LicenseChangeLog] = {}
         self._later: set[LogId] = set()
+        self._versions: dict[SubscriptionId, str] = {}
         self._accounts: dict[str, ProviderAccount] = {}
         self._scheduled: dict[str, ScheduledLicenseChangeLog] = {}
         self._catalogue: list[CatalogueEntry] = []
@@ -102,6 +104,7 @@ class FamilyReader:
         third = _Round(self._client)
         since = self._oldest_open(children)
         self._ask_later_logs(third, since)
+        self._ask_versions(third, members, parents)
         self._read_bundles(frontier, third)
         return FamilyRows(
             subscriptions=dict(self._subscriptions),
@@ -109,6 +112,7 @@ class FamilyReader:
             logs=self._grouped_logs(since),
             accounts=tuple(sorted(self._accounts.values(), key=lambda account: account.id)),
             scheduled=self._grouped_scheduled(),
+            moved=self._moved(members),
             catalogue=tuple(sorted(self._catalogue, key=lambda entry: (entry.product_id, entry.part_number or ""))),
         )
 
@@ -129,6 +133,27 @@ class FamilyReader:
             ask.ask(path, keep)
         ask.go()
         return {parent: tuple(sorted(found[parent])) for parent in candidates if parent in found}
+
+    def _ask_versions(self, ask: _Round, members: Sequence[SubscriptionId], parents: Sequence[SubscriptionId]) -> None:
+        """The members' versions once more, after their logs: a quantity and its log come in one transaction, so a row
+        that has not moved since belongs to the logs that were read."""
+        table = self._subscription_table
+        for chunk in _chunks(members):
+            ask.ask(self._ordered(table, ["linked_parent"], is_in(table.primary_id, chunk)), self._keep_version)
+        for path in self._by_lookup("linked_parent", parents, select=["linked_parent"]):
+            ask.ask(path, self._keep_version)
+
+    def _keep_version(self, row: Row) -> None:
+        key = guid(row.get(self._subscription_table.primary_id))
+        if key is not None:
+            self._versions[SubscriptionId(key)] = str(row.get("@odata.etag") or "")
+
+    def _moved(self, members: Sequence[SubscriptionId]) -> frozenset[SubscriptionId]:
+        """Members that were changed, added or taken away between the first round and the last."""
+        before = {key: found.etag for key in members if (found := self._subscriptions.get(key)) is not None}
+        return frozenset(
+            key for key in before.keys() | self._versions.keys() if before.get(key) != self._versions.get(key)
+        )
 
     def _read_bundles(self, frontier: Sequence[SubscriptionId], following: _Round) -> None:
         """Bundle parents level by level, with what they are linked to and their open logs."""

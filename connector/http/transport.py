@@ -177,14 +177,21 @@ class Transport:
         body: bytes | None = None,
         kind: str | None = None,
         accept: Collection[int] = (),
+        repeat: bool = True,
     ) -> Answer:
         """Send a request that changes something, once.
 
-        Sent again only when the first was definitely not done: 429, no connection, 401 with one fresh token. Raises
+        Sent again only when the first was definitely not done: 429, no connection, 401 with one fresh token. Without
+        ``repeat`` only the last of these: for a body that is out of date as soon as time passes. Raises
         PreconditionFailed (412), Rejected (other 4xx), AuthError, Transient (definitely not done), OutcomeUnknown
         (time-out, reset, truncated answer, 408, 5xx: read back).
         """
         call = self._call(method, path_or_url, operation, headers, body, kind, writes=True)
+        if not repeat:
+            try:
+                return self._attempt(call, 1, accept)
+            except Again as again:
+                raise again.error from again.error.__cause__
         return self.policy.run(lambda number: self._attempt(call, number, accept), stop_before=self.stop_before)
 
     def _call(

@@ -82,6 +82,8 @@ def snapshots(rows: FamilyRows, selection: Selection) -> tuple[Snapshot, ...]:
 
 def _snapshot(rows: FamilyRows, parent: Subscription | None, children: Sequence[Subscription]) -> Snapshot:
     members = dict.fromkeys([*([parent.id] if parent else []), *(child.id for child in children)])
+    # A row that is new here may have joined any family: its own linked parent is not known to this reader.
+    moved = any(key in members or key not in rows.subscriptions for key in rows.moved)
     logs = tuple(log for member in members for log in rows.logs.get(member, ()))
     scheduled = tuple(entry for member in members for entry in rows.scheduled.get(member, ()))
     bases: list[Subscription] = []
@@ -101,6 +103,7 @@ def _snapshot(rows: FamilyRows, parent: Subscription | None, children: Sequence[
         scheduled=scheduled,
         bases=tuple(bases),
         base_logs=base_logs,
+        incomplete="it was changed while it was read" if moved else None,
         catalogue=tuple(
             entry for entry in rows.catalogue if parent is not None and entry.product_id == parent.product_id
         ),

@@ -60,6 +60,8 @@ class FamilyRows:
     accounts: tuple[ProviderAccount, ...]
     scheduled: Mapping[SubscriptionId, tuple[ScheduledLicenseChangeLog, ...]]
     catalogue: tuple[CatalogueEntry, ...] = ()
+    moved: frozenset[SubscriptionId] = frozenset()
+    """Subscriptions that changed while their logs were read: what was read of them does not belong together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,9 +101,10 @@ class Provisioning:
                 waited = error.retry_after if error.retry_after is not None else BACKOFF[min(attempt, len(BACKOFF)) - 1]
                 if waited > LONGEST_WAIT:
                     return Deferred(self._clock.now() + timedelta(seconds=waited), last)
-                if error.status is None or error.status == 429:
-                    return Deferred(self._clock.now() + timedelta(seconds=waited), last)
                 if attempt == MAX_TRIES:
+                    if error.status is None or error.status == 429:
+                        # Nobody was reached: that is no answer about this change, and no try of it.
+                        return Deferred(self._clock.now() + timedelta(seconds=waited), last)
                     break
                 self._clock.sleep(waited)
                 fresh = self._read(action)

@@ -18,6 +18,10 @@ from connector.sync.request_ids import request_id
 
 logger = logging.getLogger(__name__)
 
+TRIES = 5
+LONGEST_WAIT = 180.0
+"""Seconds that a run waits for one attempt."""
+
 _LOSES = (OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, Transient)
 
 
@@ -69,9 +73,7 @@ class RenewalKeeper:
             return None
         delta = int(note["target"]) - int(note["before"])
         try:
-            found = self._fulfilment.keep_scheduled_change(
-                view.tenant, view.id, str(note["kept"]), delta, self._request_id(view.id, note["target"])
-            )
+            found = self._patiently(view, str(note["kept"]), delta)
         except _LOSES as error:
             self._journal.remember(_key(view), "")
             return Lost(f"the change scheduled for the renewal was lost: {error}")
@@ -79,6 +81,20 @@ class RenewalKeeper:
         if found is None:
             return Lost("the change scheduled for the renewal was lost: moved by these seats it would leave none")
         return Kept(found)
+
+    def _patiently(self, view: ProviderSubscription, kept: str, delta: int) -> ProviderSubscription | None:
+        """Write it back, with a pause where the service asks for one: it reads before it writes, so it may be repeated."""
+        assert isinstance(self._fulfilment, SchedulesRenewal)
+        for attempt in range(1, TRIES):
+            try:
+                wanted = self._request_id(view.id, delta, attempt)
+                return self._fulfilment.keep_scheduled_change(view.tenant, view.id, kept, delta, wanted)
+            except (Transient, OutcomeUnknown) as error:
+                logger.info("the scheduled change of %s is not written back yet: %s", view.id, error)
+                self._clock.sleep(min(error.retry_after or 5.0 * attempt, LONGEST_WAIT))
+        return self._fulfilment.keep_scheduled_change(
+            view.tenant, view.id, kept, delta, self._request_id(view.id, delta, TRIES)
+        )
 
     def schedule(self, action: ScheduleAtRenewal) -> ProviderSubscription | Lost:
         """Let the renewal bring the subscription to the action's quantity."""

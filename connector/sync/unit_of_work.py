@@ -143,6 +143,10 @@ class UnitOfWork:
             return self._outcome(FamilyState.DEFERRED, reason=deferral[1], until=deferral[0])
         moves, looked_again = 0, False
         for _ in range(MAX_STEPS):
+            if self._snapshot.incomplete is not None and moves < MAX_MOVES:
+                moves += 1
+                self._refresh()
+                continue
             decision = self._decide()
             self._notices = decision.notices
             self._note_names()

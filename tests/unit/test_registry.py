@@ -24,9 +24,9 @@ def test_two_rules_of_the_same_id_are_not_registered():
 
 
 def test_steps_run_by_stage_then_rank_then_id_in_whatever_order_they_were_registered():
-    rules = [rule("X-4", stage=Stage.PRE_OPERATION), rule("X-3", 2), rule("X-2"), rule("X-1")]
+    rules = [rule("X-4", stage=Stage.PRE_OPERATION), rule("X-0", 3), rule("X-3", 2), rule("X-2"), rule("X-1")]
     for given in (rules, rules[::-1]):
-        assert [each.id for each in RuleBook(given).steps(Scope.FAMILY)] == ["X-1", "X-2", "X-3", "X-4"]
+        assert [each.id for each in RuleBook(given).steps(Scope.FAMILY)] == ["X-1", "X-2", "X-3", "X-0", "X-4"]
     assert [each.id for each in RuleBook(rules).steps(Scope.FAMILY, Stage.PRE_OPERATION)] == ["X-4"]
 
 

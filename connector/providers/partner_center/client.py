@@ -268,6 +268,8 @@ class PartnerCenter:
                 operation=operation,
                 headers=headers,
                 body=json_body(resource),
+                # Partner Center has no condition on seats: after any wait they must be read and compared again.
+                repeat=False,
             )
 
     def _headers(self) -> dict[str, str]:

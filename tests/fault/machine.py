@@ -1,0 +1,277 @@
+"""Everything that can happen, in any order, for as long as it likes: the rules of the state machine (issue 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any, ClassVar
+
+from hypothesis import event, note
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from connector.sandbox.work365 import LOG
+from tests.fault.machine_oracle import Oracle
+from tests.fault.machine_world import (
+    MANUAL,
+    NORTH,
+    SOUTH,
+    Happening,
+    MachineWorld,
+    Plan,
+    Scheduler,
+    Watched,
+)
+from tests.harness.faults import Kind
+from tests.harness.history import Event
+
+LAST_CALL = 26
+"""Calls of a pass at which something may happen; an undisturbed one over two families has about as many."""
+
+_pick = st.integers(0, 5)
+_wishes = st.one_of(
+    st.tuples(st.just("grow"), _pick, st.sampled_from((1, 2, 4, 9))),
+    st.tuples(st.just("shrink"), _pick, st.sampled_from((1, 3, 5, 16))),
+    st.tuples(st.just("move"), _pick, st.integers(1, 7)),
+    st.tuples(st.just("toggle"), _pick, st.just(0)),
+    st.tuples(st.just("dated"), _pick, st.sampled_from((-3, -2, -1, 1, 2, 3))),
+)
+_hands = st.one_of(
+    st.tuples(st.just("edit parent"), _pick, st.sampled_from((-103, 103, 207))),
+    st.tuples(st.just("edit provider"), _pick, st.sampled_from((-103, 103, 207))),
+    st.tuples(st.just("provision by hand"), _pick, st.just(0)),
+    st.tuples(st.just("fail parent"), _pick, st.just(0)),
+    st.tuples(st.just("not applicable"), _pick, st.just(0)),
+    st.tuples(st.just("provisioned"), _pick, st.just(0)),
+)
+_upkeep = st.one_of(
+    st.tuples(st.just("try again"), _pick, st.just(0)),
+    st.tuples(st.just("confirm"), _pick, st.just(0)),
+)
+Act = tuple[str, int, int]
+_calls = st.integers(1, LAST_CALL)
+_faults = st.tuples(_calls, st.one_of(st.sampled_from(Kind), st.just("401")))
+_acts = st.tuples(_calls, st.one_of(_wishes, _upkeep))
+_overlaps = st.tuples(_calls, st.one_of(st.none(), _faults))
+
+
+class Machine(RuleBasedStateMachine):
+    """Two schedulers over one world. What is found wrong after any step ends the example."""
+
+    unit_of_work: ClassVar[Any] = None
+    """Another UnitOfWork for every pass, to see it found out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: MachineWorld | None = None
+        self.hands_left = 0
+
+    @initialize(
+        families=st.sampled_from(((NORTH,), (NORTH, SOUTH), (MANUAL,), (NORTH, MANUAL))), hands=st.sampled_from((0, 0, 1, 3))
+    )
+    def begin(self, families: Any, hands: int) -> None:
+        self.world = MachineWorld(families)
+        self.hands_left = hands
+        self.first, self.second = (Scheduler(self.world, name, self.unit_of_work) for name in ("one", "two"))
+        self.oracles = {each.family.parent: Oracle(each) for each in self.world.watched}
+        self.world.on_event = self._seen
+
+    def _seen(self, watched: Watched, happened: Event) -> None:
+        note(f"    {watched.family.parent}: {happened}")
+        self.oracles[watched.family.parent].see(happened)
+
+    # -- people -------------------------------------------------------------------------------------------------------
+
+    @rule(wish=_wishes)
+    def a_location_asks_for_something(self, wish: Act) -> None:
+        self._act(wish)
+
+    @rule(act=_upkeep)
+    def a_person_does_what_is_asked_of_him(self, act: Act) -> None:
+        self._act(act)
+
+    @precondition(lambda self: self.hands_left > 0)
+    @rule(act=_hands)
+    def a_person_takes_things_into_his_own_hands(self, act: Act) -> None:
+        self._act(act)
+
+    def _act(self, act: Act) -> None:
+        assert self.world is not None
+        what, pick, seats = act
+        watched = self.world.watched[pick % len(self.world.watched)]
+        steps = self._steps(watched, what, pick // len(self.world.watched), seats)
+        if not steps:
+            return
+        if what in ("edit parent", "edit provider", "fail parent", "not applicable", "provisioned"):
+            watched.touched = True
+            self.hands_left -= 1
+        self.world.person(what, *steps)
+
+    def _steps(self, watched: Watched, what: str, pick: int, seats: int) -> list[dict[str, Any]]:
+        """What a person does in the forms for an act; nothing if there is nothing to do it to."""
+        assert self.world is not None
+        family, state, sandbox = watched.family, watched.state, self.world.sandbox
+        children = list(family.seats)
+        child, other = children[pick % len(children)], children[(pick + 1) % len(children)]
+        active = [each for each in children if state.children[each]]
+        match what:
+            case "grow" if child in active:
+                return [{"change": {"subscription": child, "by": seats}}]
+            case "shrink" if state.children[child] > seats:
+                return [{"change": {"subscription": child, "by": -seats}}]
+            case "move" if state.children[child] > seats and other in active:
+                return [{"change": {"subscription": child, "by": -seats}}, {"change": {"subscription": other, "by": seats}}]
+            case "toggle" if child not in active:
+                return [{"change": {"subscription": child, "activate": True}}]
+            case "toggle":
+                return [{"change": {"subscription": child, "deactivate": True}}]
+            case "dated" if child in active and state.children[child] + seats > 0:
+                day = (sandbox.clock.now() + timedelta(days=abs(seats) - 1)).date().isoformat()
+                return [{"change": {"subscription": child, "by": seats, "effective": day}}]
+            case "edit parent" if state.parent + seats > 0:
+                return [{"crm_change": {"subscription": family.parent, "quantity": state.parent + seats}}]
+            case "edit provider" if not family.manual and state.provider + seats > 0:
+                return [{"provider_change": {"subscription": family.parent, "quantity": state.provider + seats}}]
+            case "provision by hand" if not family.manual:
+                return [{"provider_change": {"subscription": family.parent, "quantity": state.parent}}]
+            case "fail parent":
+                return self._set(watched, family.parent, "Awaiting", "Failed")[:1]
+            case "not applicable":
+                return self._set(watched, child, "Awaiting", "Not Applicable")[:1]
+            case "provisioned":
+                return self._set(watched, child, "Awaiting", "Provisioned")[:1]
+            case "try again":
+                return [step for each in (family.parent, child) for step in self._set(watched, each, "Failed", "Awaiting")]
+            case "confirm" if family.manual:
+                return self._set(watched, family.parent, "Awaiting", "Provisioned")
+        return []
+
+    def _set(self, watched: Watched, alias: str, before: str, after: str) -> list[dict[str, Any]]:
+        """Set every log of a subscription that has one status to another, oldest first."""
+        assert self.world is not None
+        made = [row[f"{LOG}id"] for row in self.world.sandbox.world.logs_of(alias)]
+        return [
+            {"set_lcl": {"subscription": alias, "index": made.index(key), "status": after}}
+            for key in made
+            if watched.state.logs[key].status == before
+        ]
+
+    # -- time, hosts and passes -----------------------------------------------------------------------------------------
+
+    @rule(by=st.sampled_from((1, 6, 20, 30, 80)))
+    def hours_pass(self, by: int) -> None:
+        assert self.world is not None
+        self.world.person("time", {"advance": f"{by}h"})
+
+    @rule(skew=st.sampled_from((-1, 0, 1)))
+    def the_clock_of_the_host_jumps(self, skew: int) -> None:
+        self.first.clock_of_host.skew = timedelta(days=skew)
+
+    @rule()
+    def the_journal_vanishes(self) -> None:
+        self.first.forget()
+
+    @rule()
+    def the_hosts_change_places(self) -> None:
+        self.first, self.second = self.second, self.first
+
+    @rule()
+    def a_dry_run(self) -> None:
+        self.first.run(dry_run=True)
+        assert self.first.writes == 0
+
+    @rule()
+    def a_quiet_pass(self) -> None:
+        self.first.run()
+
+    @rule(
+        faults=st.lists(_faults, max_size=3),
+        acts=st.lists(_acts, max_size=2),
+        overlaps=st.lists(_overlaps, max_size=2),
+        hand=st.one_of(st.none(), st.tuples(_calls, _hands)),
+    )
+    def a_pass_is_disturbed(
+        self, faults: Sequence[Any], acts: Sequence[Any], overlaps: Sequence[Any], hand: Any
+    ) -> None:
+        plan = _plan(faults)
+        for call, act in acts:
+            plan.setdefault(call, Happening()).meanwhile.append(partial(self._act, act))
+        if hand is not None and self.hands_left > 0:
+            plan.setdefault(hand[0], Happening()).meanwhile.append(partial(self._act, hand[1]))
+        for call, fault in overlaps:
+            plan.setdefault(call, Happening()).meanwhile.append(
+                partial(self._overlap, self.second, _plan([fault] if fault else []))
+            )
+        if self.first.run(plan) is None:
+            event("a process died")
+
+    def _overlap(self, scheduler: Scheduler, plan: Plan) -> None:
+        note("    the other scheduler runs meanwhile")
+        event("schedulers overlapped")
+        scheduler.run(plan)
+
+    # -- promises -----------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def no_promise_was_broken(self) -> None:
+        if self.world is not None:
+            broken = [*self.world.complaints, *(text for each in self.oracles.values() for text in each.violations)]
+            assert not broken, "\n".join(broken)
+
+    def teardown(self) -> None:
+        """Faults stop: two passes are enough, the third writes nothing, and nothing is lost."""
+        if self.world is None:
+            return
+        try:
+            self.first.clock_of_host.skew = timedelta()
+            self._converge()
+            for _ in range(4):
+                waiting = [each for each in self.world.watched if each.family.manual and self._confirm(each)]
+                if not waiting:
+                    break
+                self._converge()
+            for each in self.world.watched:
+                event(f"collided: {each.collided}")
+                event(f"touched by a person: {each.touched}")
+        finally:
+            self.first.close()
+            self.second.close()
+
+    def _confirm(self, watched: Watched) -> bool:
+        assert self.world is not None
+        steps = self._steps(watched, "confirm", 0, 0)
+        if steps:
+            self.world.person("confirm", *steps)
+        return bool(steps)
+
+    def _converge(self) -> None:
+        assert self.world is not None
+        result = None
+        for number in range(1, 4):
+            note(f"  quiet pass {number}")
+            self._wait_for_what_was_deferred()
+            result = self.first.run()
+            assert result is not None
+            self.no_promise_was_broken()
+        assert self.first.writes == 0, "I4: the third undisturbed pass still wrote"
+        lost = [f"{each}: {text}" for each, one in self.oracles.items() for text in one.at_rest(result)]
+        assert not lost, "\n".join(lost)
+
+    def _wait_for_what_was_deferred(self) -> None:
+        """Ten minutes, or until the last of what the journal says must wait: a clock that was wrong may have set that."""
+        assert self.world is not None
+        clock = self.world.sandbox.clock
+        until = max([clock.now() + timedelta(minutes=10), *(each.until for each in self.first.journal.deferrals())])
+        clock.set(until)
+        self.world.note("person", "time")
+
+
+def _plan(faults: Sequence[tuple[int, Kind | str]]) -> dict[int, Happening]:
+    plan: dict[int, Happening] = {}
+    for call, what in faults:
+        plan[call] = Happening(unauthorized=True) if what == "401" else Happening(fault=Kind(what))
+    return plan
+
+
+
