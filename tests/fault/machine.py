@@ -26,10 +26,10 @@ from tests.fault.machine_world import (
 from tests.harness.faults import Kind
 from tests.harness.history import Event
 
-LAST_CALL = 26
-"""Calls of a pass at which something may happen; an undisturbed one over two families has about as many."""
+CALLS = (*range(-6, 0), *range(1, 25))
+"""Where in a pass something may happen: at a call, or at a call that writes (from −1 on)."""
 
-_pick = st.integers(0, 5)
+_pick = st.sampled_from(range(6))
 _wishes = st.one_of(
     st.tuples(st.just("grow"), _pick, st.sampled_from((1, 2, 4, 9))),
     st.tuples(st.just("shrink"), _pick, st.sampled_from((1, 3, 5, 16))),
@@ -50,7 +50,7 @@ _upkeep = st.one_of(
     st.tuples(st.just("confirm"), _pick, st.just(0)),
 )
 Act = tuple[str, int, int]
-_calls = st.integers(1, LAST_CALL)
+_calls = st.sampled_from(CALLS)
 _faults = st.tuples(_calls, st.one_of(st.sampled_from(Kind), st.just("401")))
 _acts = st.tuples(_calls, st.one_of(_wishes, _upkeep))
 _overlaps = st.tuples(_calls, st.one_of(st.none(), _faults))
@@ -164,36 +164,39 @@ class Machine(RuleBasedStateMachine):
         assert self.world is not None
         self.world.person("time", {"advance": f"{by}h"})
 
-    @rule(skew=st.sampled_from((-1, 0, 1)))
-    def the_clock_of_the_host_jumps(self, skew: int) -> None:
-        self.first.clock_of_host.skew = timedelta(days=skew)
-
-    @rule()
-    def the_journal_vanishes(self) -> None:
-        self.first.forget()
-
-    @rule()
-    def the_hosts_change_places(self) -> None:
-        self.first, self.second = self.second, self.first
-
-    @rule()
-    def a_dry_run(self) -> None:
-        self.first.run(dry_run=True)
-        assert self.first.writes == 0
-
-    @rule()
-    def a_quiet_pass(self) -> None:
-        self.first.run()
+    @rule(what=st.sampled_from(("a day behind", "a day ahead", "on time", "no journal", "the other host", "a dry run")))
+    def something_is_up_with_the_host(self, what: str) -> None:
+        match what:
+            case "no journal":
+                self.first.forget()
+            case "the other host":
+                self.first, self.second = self.second, self.first
+            case "a dry run":
+                self.first.run(dry_run=True)
+                assert self.first.writes == 0
+            case _:
+                self.first.clock_of_host.skew = timedelta(days=("a day behind", "on time", "a day ahead").index(what) - 1)
 
     @rule(
+        wishes=st.lists(_wishes, max_size=2),
         faults=st.lists(_faults, max_size=3),
         acts=st.lists(_acts, max_size=2),
         overlaps=st.lists(_overlaps, max_size=2),
         hand=st.one_of(st.none(), st.tuples(_calls, _hands)),
+        forgetful=st.booleans(),
     )
     def a_pass_is_disturbed(
-        self, faults: Sequence[Any], acts: Sequence[Any], overlaps: Sequence[Any], hand: Any
+        self,
+        wishes: Sequence[Act],
+        faults: Sequence[Any],
+        acts: Sequence[Any],
+        overlaps: Sequence[Any],
+        hand: Any,
+        forgetful: bool,
     ) -> None:
+        """``forgetful``: the journal is gone when the pass has ended or died."""
+        for wish in wishes:
+            self._act(wish)
         plan = _plan(faults)
         for call, act in acts:
             plan.setdefault(call, Happening()).meanwhile.append(partial(self._act, act))
@@ -205,6 +208,8 @@ class Machine(RuleBasedStateMachine):
             )
         if self.first.run(plan) is None:
             event("a process died")
+        if forgetful:
+            self.first.forget()
 
     def _overlap(self, scheduler: Scheduler, plan: Plan) -> None:
         note("    the other scheduler runs meanwhile")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import cache
 from typing import Any, NoReturn
 
 import requests
@@ -25,7 +26,7 @@ from connector.http.origin import Origin
 from connector.http.session import make_session
 from connector.http.transport import Transport
 from connector.journal import MemoryJournal
-from connector.mapping import load_mapping
+from connector.mapping import CrmMapping, load_mapping
 from connector.providers.plugin import RemoteService
 from connector.providers.registry import connect_plugins, load_plugins
 from connector.sandbox.app import Sandbox
@@ -212,7 +213,7 @@ class Happening:
 
 
 Plan = Mapping[int, Happening]
-"""Call of the pass, counted from 1 → what happens there."""
+"""Call of the pass, counted from 1 → what happens there; −1 is the first call that writes, −2 the second."""
 
 
 class Scheduler:
@@ -231,7 +232,7 @@ class Scheduler:
         self._session.trust_env = False
         self._tokens = {api: Tokens(world.sandbox, api) for api in ("dataverse", "partner_center")}
         self._plan: dict[int, Happening] = {}
-        self._call = self._runs = 0
+        self._call = self._write_call = self._runs = 0
         self._free = False
         self._dry = False
         self._seen: tuple[str, int] | None = None
@@ -246,7 +247,8 @@ class Scheduler:
 
     def run(self, plan: Plan | None = None, *, dry_run: bool = False) -> RunResult | None:
         """One pass; None if the process died in it. ``writes`` says how many writes took effect."""
-        self._plan, self._call, self.writes, self._dry, self._seen = dict(plan or {}), 0, 0, dry_run, None
+        self._plan, self._dry, self._seen = dict(plan or {}), dry_run, None
+        self._call = self._write_call = self.writes = 0
         self._runs += 1
         run_id = f"{self.name}{self._runs:08d}".rjust(32, "0")
         started = self.clock_of_host.now()
@@ -280,7 +282,7 @@ class Scheduler:
                 classify=classify_dataverse,
                 jitter=lambda: 0.5,
             ),
-            load_mapping("work365"),
+            _mapping(),
             clock=clock,
             metadata_max_age=timedelta(days=3650),
         )
@@ -289,7 +291,7 @@ class Scheduler:
             Scheduler.metadata = crm.metadata()
             self._free = False
         crm._metadata = Scheduler.metadata  # the same in all worlds, and no part of a unit of work
-        providers = connect_plugins(load_plugins(()), {"partner_center": {"base_url": PARTNER_CENTER}}, self)
+        providers = connect_plugins(_plugins(), {"partner_center": {"base_url": PARTNER_CENTER}}, self)
         return Pass(
             run_id,
             f"{self.name} run {run_id}",
@@ -332,11 +334,13 @@ class Scheduler:
             return self._ask(service, request), False
         self._call += 1
         self.world.calls += 1
-        happening = self._plan.pop(self._call, None) or Happening()
+        write = is_write(request)
+        self._write_call += write
+        happening = self._plan.pop(self._call, None) or (write and self._plan.pop(-self._write_call, None)) or Happening()
         for other in happening.meanwhile:
             other()
         self.world.note("person", "time")
-        write, fault = is_write(request), happening.fault
+        fault = happening.fault
         if write:
             self._inspect(service, request)
         if fault is Kind.CRASH_BEFORE:
@@ -416,3 +420,13 @@ class Scheduler:
             complain(f"I1: {request.method} {request.path}")
         elif not (request.header("if-match") or "").startswith("W/"):
             complain(f"I5: {request.path} is written without the ETag of what was read")
+
+
+@cache
+def _mapping() -> CrmMapping:
+    return load_mapping("work365")
+
+
+@cache
+def _plugins() -> Mapping[str, Any]:
+    return load_plugins(())
