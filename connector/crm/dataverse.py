@@ -314,7 +314,7 @@ class DataverseClient:
     def _failed(self, part: Part, operation: str, *, writes: bool = False) -> RemoteError:
         kind, _ = self._meaning(part, writes=writes)
         code, text = parse_dataverse_error(part.status, part.body)
-        text = redact(text)
+        code, text = redact(code)[:200], redact(text)
         now = self._transport.clock.now()
         wait = parse_retry_after(part.headers.get("retry-after"), now, self._transport.settings.max_retry_after)
         hints: dict[type[RemoteError], str] = {
@@ -331,7 +331,7 @@ class DataverseClient:
             status=part.status,
             code=code,
             text=text[:2000],
-            request_id=part.headers.get("x-ms-service-request-id") or part.headers.get("req_id"),
+            request_id=redact(part.headers.get("x-ms-service-request-id") or part.headers.get("req_id") or "") or None,
             retry_after=wait,
             hint=hints.get(kind),
         )

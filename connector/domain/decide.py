@@ -215,6 +215,9 @@ def _pushes(
         actions.append(SetParentQuantity(parent.id, books.parent_quantity, goal, marker.encode(accepted), carries))
     view = snapshot.provider
     awaiting = tuple(log for log in books.parent_open if log.is_awaiting)
+    by_hand = env.capabilities is not None and not env.capabilities.automatic
+    if isinstance(view, ProviderSubscription) and by_hand and view.quantity != goal:
+        return actions  # it reports, and a person sets it: the rest follows once it reports the goal
     if isinstance(view, ProviderSubscription):
         if view.quantity != goal:
             account = account_of(snapshot)

@@ -67,11 +67,11 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    parents_changed: Limit = 500
+    parents_changed: Limit = 2500
     """Families whose parent quantity or provider quantity one run may change."""
-    seats_added: SeatLimit | None = 1000
+    seats_added: SeatLimit | None = 5000
     """Seats that one run may add at providers, over all families; a number or a percentage."""
-    seats_removed: SeatLimit | None = 500
+    seats_removed: SeatLimit | None = 2500
     """Seats that one run may remove at providers, over all families; a number or a percentage."""
     seats_added_per_customer: SeatLimit | None = None
     """The same for one customer."""
@@ -89,7 +89,7 @@ class Limits(BaseModel):
     source_shrunk_percent: Annotated[Annotated[int, Field(ge=0, le=100)], BeforeValidator(_bare_percent)] | None = 50
     """Stop when the CRM lists more than this many percent fewer linked subscriptions than the last finished run saw."""
     source_shrunk_from: Annotated[int, Field(ge=1)] = 10
-    """Below this number of linked subscriptions only an emptied CRM counts as shrunken."""
+    """Below this number of linked subscriptions a smaller number is no alarm: people unlink a few on purpose."""
 
     @field_validator("seats_removed", "seats_removed_per_customer")
     @classmethod

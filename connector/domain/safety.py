@@ -186,7 +186,7 @@ def _source(source: Source, limits: Limits) -> LimitCheck | None:
     allowed, before, now = limits.source_shrunk_percent, source.linked_before, source.linked
     if allowed is None or now is None or not before:
         return None
-    if before < limits.source_shrunk_from and now > 0:
+    if before < limits.source_shrunk_from:
         return None
     gone = max(0, before - now)
     return LimitCheck(

@@ -86,7 +86,22 @@ def select(
                 {"earlier": blocker.id},
                 blocked_by=blocker.id,
             )
+    _spare_for_lack_of_room(accepted, objections)
     return Selection(tuple(accepted), objections)
+
+
+def _spare_for_lack_of_room(accepted: Sequence[LicenseChangeLog], objections: dict[LogId, Objection]) -> None:
+    """A refusal is final, so nothing is refused while its netting partner may stand among those that did not fit."""
+    crowded = any(objection.rule == FULL_MARKER for objection in objections.values())
+    if not crowded or not accepted:
+        return
+    for log_id, objection in objections.items():
+        if isinstance(objection, Refuse):
+            objections[log_id] = Wait(
+                FULL_MARKER,
+                f"judged again once the others have gone; by itself: {objection.reason}",
+                objection.evidence,
+            )
 
 
 def _fit_marker(

@@ -233,9 +233,9 @@ class MsalTokenSource:
             service=_SERVICE,
             operation="token",
             status=self._http.status,
-            code=str(codes[0]) if codes else str(result.get("error") or ""),
-            correlation_id=_text(result.get("correlation_id")),
-            request_id=_text(result.get("trace_id")),
+            code=str(codes[0]) if codes else self._shown(str(result.get("error") or "none")),
+            correlation_id=self._id(result.get("correlation_id")),
+            request_id=self._id(result.get("trace_id")),
             hint=hint or "Check tenant, client_id and the credential of this application.",
         )
 
@@ -295,6 +295,9 @@ class MsalTokenSource:
             hint="Try again later.",
         )
 
+    def _id(self, value: object) -> str | None:
+        return self._shown(value) if isinstance(value, str) else None
+
     def _shown(self, text: str) -> str:
         first = text.splitlines()[0] if text else "no reason given"
         if isinstance(self._credential, ClientSecret):
@@ -308,7 +311,3 @@ def _seconds(value: object) -> float:
         return max(0.0, float(str(value)))
     except ValueError:
         return 0.0
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -65,7 +65,7 @@ def json_body(value: object) -> bytes:
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """The id under which the service knows a request, if the answer names one."""
-    return next((headers[name] for name in REQUEST_ID_HEADERS if name in headers), None)
+    return next((redact(headers[name])[:200] for name in REQUEST_ID_HEADERS if name in headers), None)
 
 
 def wording(failure: Exception) -> str:

@@ -227,6 +227,7 @@ class Transport:
         if special is not None:
             meaning = Meaning(special, repeat=not call.writes and issubclass(special, Transient))
         assert meaning.error is not None
+        code = redact(code)[:200]  # the service's word, and it may echo what was sent
         wait = parse_retry_after(answer.headers.get("Retry-After"), self.clock.now(), self.settings.max_retry_after)
         if answer.status == 429 or (answer.status == 503 and wait is not None):
             wait = self.policy.backoff(number) if wait is None else wait

@@ -8,9 +8,10 @@ next look finds the world somewhere on the way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
@@ -181,8 +182,10 @@ class UnitOfWork:
         """Take one action; None means: look again."""
         match action:
             case FailLogs():
-                self._fail_logs(action)
-                self._advance(decision, action)
+                # All refusals of one decision go together: after the first alone, another decision might spare the rest.
+                refusals = tuple(takewhile(lambda each: isinstance(each, FailLogs), decision.actions))
+                self._fail_logs(refusals)
+                self._advance(decision, *refusals)
             case SetParentQuantity():
                 self._set_parent(action)
                 self._refresh()
@@ -196,10 +199,10 @@ class UnitOfWork:
                 self._advance(decision, action)
         return None
 
-    def _advance(self, decision: FamilyDecision, action: Action) -> None:
+    def _advance(self, decision: FamilyDecision, *actions: Action) -> None:
         """Carry a confirmed write into the snapshot: its rows are not written again, so no read is owed for them."""
         environment = self._context.environment(self._snapshot, self._clock.now())
-        self._snapshot = simulate(self._snapshot, replace(decision, actions=(action,)), environment)
+        self._snapshot = simulate(self._snapshot, replace(decision, actions=actions), environment)
 
     def _refresh(self) -> None:
         """Read the family of the CRM again; the provider's last word is kept, it is asked again before any write."""
@@ -215,10 +218,18 @@ class UnitOfWork:
 
     # -- writes ---------------------------------------------------------------------------------------------------
 
-    def _fail_logs(self, action: FailLogs) -> None:
-        message = action.message[: self._context.message_length]
-        self._crm.update_logs([LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, message) for log in action.logs])
-        for log in action.logs:
+    def _fail_logs(self, actions: Sequence[Action]) -> None:
+        """Set logs to Failed, each with its own reason, in one change set."""
+        failed = [
+            (log, action.message[: self._context.message_length])
+            for action in actions
+            if isinstance(action, FailLogs)
+            for log in action.logs
+        ]
+        self._crm.update_logs(
+            [LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, message) for log, message in failed]
+        )
+        for log, message in failed:
             self._effect("log.failed", f"{self._log_names.get(log.id, log.id)} → Failed: {message}", log_id=log.id)
 
     def _set_parent(self, action: SetParentQuantity) -> None:
@@ -354,7 +365,7 @@ class UnitOfWork:
             carried = {log.id for log in decision.books.carried or ()} if decision.books else set()
             logs += [log for log in self._snapshot.logs if log.id in carried and log.is_awaiting]
         action = FailLogs(tuple(logs), text, "LS-033")
-        self._fail_logs(action)
+        self._fail_logs((action,))
         self._advance(self._decide(), action)
         return None
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from connector.cli.app import run
 from tests.e2e.conftest import Running
 
 WRONG = "planted-wrong-secret-7f3a"
@@ -79,6 +80,14 @@ class Watched:
         self.said[what] = f"{done.stdout}\n{done.stderr}"
         return done
 
+    def here(self, capsys: pytest.CaptureFixture[str], *arguments: str | Path, config: Path | None = None) -> int:
+        """The same within this process, which is faster: for commands that need no network."""
+        capsys.readouterr()
+        code = run(["--config", str(config or self.config), *map(str, arguments)])
+        said = capsys.readouterr()
+        self.said[f"{len(self.said)}: {' '.join(map(str, arguments))} ({code})"] = said.out + said.err
+        return code
+
     def fault(self, **fault: Any) -> None:
         self.running.step(fault=fault)
 
@@ -107,7 +116,9 @@ def watched(sandbox: Callable[..., Running], linksub: Callable[..., Completed], 
     return Watched(sandbox(), linksub, tmp_path)
 
 
-def test_a_day_of_work_with_faults_leaves_no_secret_anywhere(watched: Watched) -> None:
+def test_a_day_of_work_with_faults_leaves_no_secret_anywhere(
+    watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
     grow = {"subscription": "ny-e3", "by": 1}
     formats = (("--log-format", "text"), ("--log-format", "json"))
     faults: list[dict[str, Any]] = [
@@ -126,16 +137,22 @@ def test_a_day_of_work_with_faults_leaves_no_secret_anywhere(watched: Watched) -
         },
     ]
     codes = set()
-    for number, fault in enumerate(faults):
+
+    def run_with(fault: dict[str, Any], number: int) -> None:
         watched.running.step(change=grow)
         watched.fault(**fault)
-        codes.add(watched("run", "-vv", *formats[number % 2], "--output", "json" if number % 3 else "text").returncode)
-    assert codes > {0, 3, 77}, watched.said
+        output = "json" if number % 3 else "text"
+        codes.add(watched("run", "-vv", *formats[number % 2], "--output", output).returncode)
+
+    *passing, refusal = faults
+    for number, fault in enumerate(passing):
+        run_with(fault, number)
     watched.running.step(change={"subscription": "atl-e3", "by": 2})
     plan = watched.directory / "plan.json"
-    assert watched("plan", "--out", plan, "-vv").returncode == 0
-    watched("apply", plan, "-vv", "--log-format", "json")
-    watched("run", "-vv")
+    assert watched("plan", "--out", plan, "-vv").returncode == 0, watched.said
+    assert watched("apply", plan, "-vv", "--log-format", "json").returncode == 0, watched.said
+    run_with(refusal, len(passing))
+    assert codes >= {0, 3, 77}, watched.said
     assert "Authorization: ***" in json.dumps(watched.running.control("GET", "world")), (
         "the echo came as far as the CRM"
     )
@@ -149,11 +166,10 @@ def test_a_day_of_work_with_faults_leaves_no_secret_anywhere(watched: Watched) -
         ("status",),
         ("status", "--output", "json"),
         ("rules", "-vv"),
-        ("demo", "-vv", "--log-format", "json"),
     ):
-        assert watched(*command).returncode == 0, watched.said
-    world = watched.running.control("GET", "world")["subscriptions"]
-    watched("explain", world["ny-e3"]["id"], "-vv") if "id" in world["ny-e3"] else None
+        assert watched.here(capsys, *command) == 0, watched.said
+    assert watched("explain", intents[0]["family"], "-vv", "--log-format", "json").returncode == 0, watched.said
+    assert watched("demo", "-vv", "--log-format", "json").returncode == 0, watched.said
     assert watched.leaks() == {}
     assert len(list((watched.directory / "reports").iterdir())) >= len(faults)
     assert (watched.directory / "state" / "journal.sqlite3").stat().st_size > 0
@@ -201,17 +217,12 @@ PASTED = [
 def test_a_secret_pasted_into_the_configuration_is_refused_and_never_repeated(
     watched: Watched, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from connector.cli.app import run
-
     for number, changes in enumerate(PASTED):
         config = watched.configure(f"pasted{number}.yaml", **changes)
         watched.planted_files.add(config)
         for output in ("text", "json"):
-            capsys.readouterr()
-            code = run(["--config", str(config), "run", "-vv", "--output", output])
-            said = capsys.readouterr()
-            watched.said[f"{changes} as {output}"] = said.out + said.err
-            assert code == 78, (changes, said)
+            code = watched.here(capsys, "run", "-vv", "--output", output, config=config)
+            assert code == 78, (changes, watched.said)
     broken = watched.holds("broken.yaml", f"sign_in:\n  client_secret: '{LITERAL}\n  x: ]")
     assert watched("run", "-vv", config=broken).returncode == 78
     assert watched.leaks() == {}

@@ -11,16 +11,15 @@ from hypothesis import event, note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from connector.domain.policy import Policy
 from connector.sandbox.work365 import LOG
+from tests.fault.machine_host import Happening, Plan, Scheduler
 from tests.fault.machine_oracle import Oracle
 from tests.fault.machine_world import (
     MANUAL,
     NORTH,
     SOUTH,
-    Happening,
     MachineWorld,
-    Plan,
-    Scheduler,
     Watched,
 )
 from tests.harness.faults import Kind
@@ -62,18 +61,23 @@ class Machine(RuleBasedStateMachine):
     unit_of_work: ClassVar[Any] = None
     """Another UnitOfWork for every pass, to see it found out."""
 
+    policy: ClassVar[Policy] = Policy()
+
     def __init__(self) -> None:
         super().__init__()
         self.world: MachineWorld | None = None
         self.hands_left = 0
 
     @initialize(
-        families=st.sampled_from(((NORTH,), (NORTH, SOUTH), (MANUAL,), (NORTH, MANUAL))), hands=st.sampled_from((0, 0, 1, 3))
+        families=st.sampled_from(((NORTH,), (NORTH, SOUTH), (MANUAL,), (NORTH, MANUAL))),
+        hands=st.sampled_from((0, 0, 1, 3)),
     )
     def begin(self, families: Any, hands: int) -> None:
         self.world = MachineWorld(families)
         self.hands_left = hands
-        self.first, self.second = (Scheduler(self.world, name, self.unit_of_work) for name in ("one", "two"))
+        self.first, self.second = (
+            Scheduler(self.world, name, self.policy, self.unit_of_work) for name in ("one", "two")
+        )
         self.oracles = {each.family.parent: Oracle(each) for each in self.world.watched}
         self.world.on_event = self._seen
 
@@ -121,7 +125,10 @@ class Machine(RuleBasedStateMachine):
             case "shrink" if state.children[child] > seats:
                 return [{"change": {"subscription": child, "by": -seats}}]
             case "move" if state.children[child] > seats and other in active:
-                return [{"change": {"subscription": child, "by": -seats}}, {"change": {"subscription": other, "by": seats}}]
+                return [
+                    {"change": {"subscription": child, "by": -seats}},
+                    {"change": {"subscription": other, "by": seats}},
+                ]
             case "toggle" if child not in active:
                 return [{"change": {"subscription": child, "activate": True}}]
             case "toggle":
@@ -142,7 +149,9 @@ class Machine(RuleBasedStateMachine):
             case "provisioned":
                 return self._set(watched, child, "Awaiting", "Provisioned")[:1]
             case "try again":
-                return [step for each in (family.parent, child) for step in self._set(watched, each, "Failed", "Awaiting")]
+                return [
+                    step for each in (family.parent, child) for step in self._set(watched, each, "Failed", "Awaiting")
+                ]
             case "confirm" if family.manual:
                 return self._set(watched, family.parent, "Awaiting", "Provisioned")
         return []
@@ -175,7 +184,9 @@ class Machine(RuleBasedStateMachine):
                 self.first.run(dry_run=True)
                 assert self.first.writes == 0
             case _:
-                self.first.clock_of_host.skew = timedelta(days=("a day behind", "on time", "a day ahead").index(what) - 1)
+                self.first.clock_of_host.skew = timedelta(
+                    days=("a day behind", "on time", "a day ahead").index(what) - 1
+                )
 
     @rule(
         wishes=st.lists(_wishes, max_size=2),
@@ -259,6 +270,7 @@ class Machine(RuleBasedStateMachine):
             result = self.first.run()
             assert result is not None
             self.no_promise_was_broken()
+        assert result is not None
         assert self.first.writes == 0, "I4: the third undisturbed pass still wrote"
         lost = [f"{each}: {text}" for each, one in self.oracles.items() for text in one.at_rest(result)]
         assert not lost, "\n".join(lost)
@@ -277,6 +289,3 @@ def _plan(faults: Sequence[tuple[int, Kind | str]]) -> dict[int, Happening]:
     for call, what in faults:
         plan[call] = Happening(unauthorized=True) if what == "401" else Happening(fault=Kind(what))
     return plan
-
-
-

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from connector.domain.decision import Accept, Hold
+from connector.domain.model import LogId
 from connector.sync.outcome import FamilyState, RunResult
 from tests.fault.machine_world import Watched
 from tests.harness.history import Event, Log, State
@@ -143,7 +144,7 @@ class Oracle:
                 found.append(f"{log.owner} {log.quantity:+d} failed, and nothing says why")
             if log.status != "Awaiting":
                 continue
-            decision = None if outcome is None else outcome.decisions.get(key)
+            decision = None if outcome is None else outcome.decisions.get(LogId(key))
             if log.owner == family.parent:
                 explained = family.manual or bool(holds)
             else:
@@ -159,9 +160,7 @@ class Oracle:
         """Nobody but the children asked for anything: parent and provider have exactly what was told, no more, no less."""
         family = self.watched.family
         told = self.watched.history.start.parent + sum(
-            log.quantity
-            for log in state.logs.values()
-            if log.owner != family.parent and log.status == "Provisioned"
+            log.quantity for log in state.logs.values() if log.owner != family.parent and log.status == "Provisioned"
         )
         on_the_way = any(_is_open_of(log, family.parent) for log in state.logs.values())
         if on_the_way:

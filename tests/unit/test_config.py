@@ -58,7 +58,7 @@ def test_a_minimal_configuration_gets_careful_defaults(tmp_path: Path) -> None:
     assert config.state.directory == tmp_path / ".linksub"
     assert (config.run.deadline, config.run.lease) == (timedelta(minutes=30), timedelta(minutes=10))
     assert config.policy.provider_drift == "hold"
-    assert config.policy.limits.parents_changed == 500
+    assert config.policy.limits.parents_changed == 2500
     assert config.source == tmp_path / "config.yaml"
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import requests
+import responses
 import trustme
 import yaml
 from pydantic import BaseModel, SecretStr
@@ -27,17 +28,19 @@ from requests.adapters import HTTPAdapter
 from connector.cli.app import run as command_line
 from connector.cli.rehearsal import Rehearsal
 from connector.cli.rehearse import builtin_directory
+from connector.crm.dataverse import DataverseClient
 from connector.document import read_document
-from connector.errors import AuthError, ConfigError, ConnectorError, ProtocolError, Transient
+from connector.errors import AuthError, ConfigError, ConnectorError, ProtocolError, Rejected, Transient
 from connector.http.auth import ClientSecret, MsalTokenSource
 from connector.http.origin import Origin
 from connector.http.session import make_session
 from connector.http.transport import TransportSettings
 from connector.journal import open_journal
 from connector.mapping import load_mapping
+from connector.sandbox.grammar import RunStep
 from connector.sandbox.scenario import ScenarioError, load_scenario, parse_scenario
 from connector.settings import Config
-from tests.contract.http_fakes import START, FakeClock, make_transport
+from tests.contract.http_fakes import API, START, FakeClock, make_transport, multipart
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = yaml.safe_load((ROOT / "deploy" / "dataverse-role.yaml").read_text(encoding="utf-8"))
@@ -307,6 +310,25 @@ def test_a_proxy_of_the_environment_is_used_and_never_sees_the_token(monkeypatch
     assert b"uthorization" not in heard[0]
 
 
+@responses.activate
+def test_what_a_service_echoes_is_masked_in_every_field_of_the_error() -> None:
+    echo = "Bearer planted-token-0123 client_secret=planted-secret"
+    error = {"error": {"code": echo, "message": echo}}
+    kind, whole = multipart([(400, {"x-ms-service-request-id": echo}, json.dumps(error))])
+    responses.post(f"{API}/$batch", body=whole, content_type=kind)
+    responses.patch(f"{API}/accounts(1)", status=400, json=error, headers={"x-ms-service-request-id": echo})
+    client = DataverseClient(make_transport(FakeClock()))
+    for ask in (
+        lambda: client.get_many(["accounts"], operation="read"),
+        lambda: client.update("accounts", "1", 'W/"1"', {}, operation="write"),
+    ):
+        with pytest.raises(Rejected) as caught:
+            ask()
+        told = f"{caught.value} {vars(caught.value)}"
+        assert "***" in told
+        assert "planted" not in told
+
+
 # --- files are their owner's -----------------------------------------------------------------------------------------
 
 posix = pytest.mark.skipif(os.name != "posix", reason="left out: file modes of POSIX")
@@ -544,11 +566,24 @@ def test_without_one_of_its_rights_a_run_says_so_and_buys_nothing(missing: tuple
     with Rehearsal(scenario) as rehearsal:
         only_with(rehearsal, GRANTED - {missing})
         rehearsal.sandbox.perform(scenario.steps[0])
-        code = rehearsal.run(scenario.steps[1].run)  # type: ignore[arg-type]
+        code = rehearsal.run(RunStep())
         result = rehearsal.results[-1]
         told = json.dumps([str(result.error), [outcome.reason for outcome in result.outcomes]])
         bought = rehearsal.sandbox.trace.applied("partner_center")
+        only_with(rehearsal, GRANTED)
+        assert rehearsal.run(RunStep()) == 0, "with the right it goes on"
+        in_the_end = rehearsal.sandbox.trace.applied("partner_center")
     assert code != 0
     assert re.search(rf"prv{missing[0]}", told), told
     # The right to write logs is asked for last, after the purchase: it cannot be told before.
     assert bought == (1 if missing == ("Write", "work365_licensechangelog") else 0)
+    assert in_the_end == 1
+
+
+def test_a_plan_needs_no_right_to_write() -> None:
+    scenario = load_scenario(builtin_directory() / "new_york_grows.yaml")
+    with Rehearsal(scenario) as rehearsal:
+        only_with(rehearsal, {(privilege, table) for privilege, table in GRANTED if privilege == "Read"})
+        rehearsal.sandbox.perform(scenario.steps[0])
+        assert rehearsal.run(RunStep(dry_run=True)) == 0
+        assert rehearsal.results[-1].plan.seats_added == 10

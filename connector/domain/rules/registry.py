@@ -184,6 +184,11 @@ class RuleBook:
             if rule.id in seen:
                 raise ValueError(f"two rules are registered as {rule.id}")
             seen.add(rule.id)
+        self._steps: dict[tuple[Scope, Stage | None], tuple[Rule, ...]] = {
+            (scope, stage): tuple(rule for rule in self._rules if rule.scope is scope and stage in (None, rule.stage))
+            for scope in Scope
+            for stage in (None, *Stage)
+        }
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(sorted(self._rules, key=lambda rule: rule.id))
@@ -197,7 +202,7 @@ class RuleBook:
 
     def steps(self, scope: Scope, stage: Stage | None = None) -> Iterator[Rule]:
         """The steps of one scope (and stage), in execution order."""
-        return (rule for rule in self._rules if rule.scope is scope and stage in (None, rule.stage))
+        return iter(self._steps[scope, stage])
 
     def first_objection(self, context: Context, scope: Scope, stage: Stage | None = None) -> Objection | None:
         """The first objection of the log- or family-scoped steps, signed; None if all agree."""
