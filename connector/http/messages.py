@@ -10,6 +10,7 @@ from typing import Any
 import requests
 
 from connector.errors import AuthError, OutcomeUnknown, ProtocolError, RemoteError, Transient
+from connector.http.redaction import redact
 from connector.http.retry import never_connected
 
 REQUEST_ID_HEADERS = ("x-ms-service-request-id", "REQ_ID", "MS-RequestId", "x-ms-request-id")

@@ -387,7 +387,14 @@ def test_the_switch_in_the_crm_is_looked_at_again_while_a_run_is_under_way() -> 
         assert seats(rehearsal, in_turn(rehearsal, 3)) == [32, 30, 30]
 
 
-def test_counting_the_source_costs_no_request_and_the_last_finished_run_is_the_measure(pinecone: Rehearsal) -> None:
+def test_counting_the_source_costs_no_request_and_the_last_finished_run_is_the_measure() -> None:
+    scenario = load_scenario(SCENARIOS / "new_york_grows.yaml")
+    with Rehearsal(scenario, changes={"policy": {"limits": {"source_shrunk_from": 1}}}) as pinecone:
+        act(pinecone, change={"subscription": "ny-e3", "quantity": 35})
+        _counted(pinecone)
+
+
+def _counted(pinecone: Rehearsal) -> None:
     pinecone.run(RunStep())
     pinecone.run(RunStep())
     assert sum(pinecone.results[-1].requests["dataverse"].values()) == 2

@@ -320,7 +320,7 @@ def test_what_a_service_echoes_is_masked_in_every_field_of_the_error() -> None:
     client = DataverseClient(make_transport(FakeClock()))
     for ask in (
         lambda: client.get_many(["accounts"], operation="read"),
-        lambda: client.update("accounts", "1", 'W/"1"', {}, operation="write"),
+        lambda: client.patch("accounts(1)", 'W/"1"', {}, operation="write", kind="PATCH accounts"),
     ):
         with pytest.raises(Rejected) as caught:
             ask()
