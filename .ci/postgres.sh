@@ -11,7 +11,7 @@ postgres_bin=""
 # The newest server's directory of programs, if there is one.
 postgres_find() {
   local found
-  for found in $(ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin 2>/dev/null | sort -rV) \
+  for found in $({ ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin 2>/dev/null || true; } | sort -rV) \
       "$(dirname "$(command -v initdb 2>/dev/null || echo /nowhere/initdb)")"; do
     if [ -x "$found/initdb" ] && [ -x "$found/postgres" ]; then
       postgres_bin=$found
