@@ -85,6 +85,8 @@ class Watched:
         self.history = History(self.state)
         self.collided = False
         """Somebody else wrote the provider in the one instant that no check can cover: what it has now is open."""
+        self.added = 0
+        """Seats that a person added to the parent by hand and did not take back."""
         self.touched = False
         """A person changed something that only people may explain: parent, provider, or the status of a log."""
 

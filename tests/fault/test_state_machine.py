@@ -25,7 +25,7 @@ IS_LONG = os.environ.get("LINKSUB_HYPOTHESIS") in ("nightly", "thorough")
 SEED = int(os.environ.get("LINKSUB_SEED") or (secrets.randbelow(2**32) if IS_LONG else 4))
 
 SHORT = settings(
-    max_examples=60,
+    max_examples=70,
     stateful_step_count=20,
     deadline=None,
     database=None,
