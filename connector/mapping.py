@@ -74,7 +74,7 @@ class CrmMapping(_Part):
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the content, the same for the same content however the file is laid out."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode("utf-8")).hexdigest()
 
 

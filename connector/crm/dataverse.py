@@ -189,7 +189,7 @@ class DataverseClient:
             operation=operation,
             kind=kind,
             headers={**_ODATA, "If-Match": etag, "Content-Type": "application/json"},
-            body=json.dumps(values, ensure_ascii=False).encode("utf-8"),
+            body=json.dumps(values).encode("ascii"),
         )
 
     def change_set(self, changes: Sequence[Change], *, operation: str) -> None:

@@ -23,7 +23,7 @@ Inputs = Mapping[str, Any]
 
 def canonical_json(value: object) -> str:
     """The one text of a value: keys sorted, no spaces, no binary floats."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value: object) -> str:

@@ -61,7 +61,7 @@ class Answer:
 
 def json_body(value: object) -> bytes:
     """A JSON body in UTF-8 (send ``Content-Type: application/json`` with it)."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return json.dumps(value).encode("ascii")
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:

@@ -49,7 +49,7 @@ class ScheduledInstructions:
 
     def to_json(self) -> str:
         """A text to keep in a journal; :func:`instructions_from_json` reads it."""
-        return json.dumps({**self.fields(), "autoRenewEnabled": self.auto_renew}, ensure_ascii=False)
+        return json.dumps({**self.fields(), "autoRenewEnabled": self.auto_renew})
 
     def agrees_with(self, other: ScheduledInstructions | None) -> bool:
         """Whether the other says all that this one says; spelling of dates and letters, and additions, do not count."""
