@@ -33,7 +33,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "journal": frozenset({"domain", "errors", "sync.ports"}),
     "report": frozenset({"domain", "errors", "sync.outcome", "sync.ports"}),  # it renders what came of a pass
     "sandbox": frozenset(),
-    "bookkeeping": frozenset({"config", "domain", "errors", "journal", "precautions", "settings", "sync.ports", "sync.outcome"}),
+    "bookkeeping": frozenset(
+        {"config", "domain", "errors", "journal", "precautions", "settings", "sync.ports", "sync.outcome"}
+    ),
     "precautions": frozenset({"domain", "errors", "mapping", "settings", "sync.safeguard"}),
     "wiring": frozenset(
         {"config", "document", "domain", "errors", "mapping", "precautions", "secret_ref", "settings", "sync", *EDGES}

@@ -241,6 +241,7 @@ class PartnerCenter:
                 "GET",
                 _path(tenant, subscription_id, _GET),
                 operation=_GET,
+                kind="GET subscription",
                 headers=self._headers(),
                 check=is_json,
             )
@@ -266,6 +267,7 @@ class PartnerCenter:
                 "PATCH",
                 _path(tenant, subscription_id, operation),
                 operation=operation,
+                kind="PATCH subscription",
                 headers=headers,
                 body=json_body(resource),
                 # Partner Center has no condition on seats: after any wait they must be read and compared again.

@@ -47,6 +47,7 @@ def read_collection(
             "GET",
             page.address,
             operation=operation,
+            kind="GET subscriptions (list)",
             headers={**headers(), **dict(page.headers)},
             check=is_json,
         )
