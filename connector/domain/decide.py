@@ -145,7 +145,8 @@ def _provider_confirmed(snapshot: Snapshot, env: Environment, books: SeatAccount
     """Whether the provider has at least what the parent's settled quantity says (a person's word for manual ones)."""
     view = snapshot.provider
     if isinstance(view, ProviderSubscription):
-        return view.quantity in books.waypoints()
+        # Where a person's own change of the parent leads says nothing about what the children asked for.
+        return view.quantity in (books.waypoints() if books.carried is not None else (books.parent_settled,))
     return env.capabilities is not None and not env.capabilities.reports and env.capabilities.provisions
 
 

@@ -117,6 +117,7 @@ class UnitOfWork:
         self._log_names: dict[LogId, str] = {}
         self._provider_said_no: str | None = None
         self._lost: str | None = None
+        self._provider_is_older = False
         self._notices: tuple[Objection, ...] = ()
         self._told: list[Objection] = []
 
@@ -194,6 +195,8 @@ class UnitOfWork:
             case ScheduleAtRenewal():
                 return self._schedule(action)
             case Acknowledge():
+                if self._has_provider_moved():
+                    return None
                 self._finish_renewal()
                 self._acknowledge(action)
                 self._advance(decision, action)
@@ -215,6 +218,24 @@ class UnitOfWork:
                 hint="look at the parent subscription in Work 365",
             )
         self._snapshot = replace(fresh, provider=self._snapshot.provider, at_customer=self._snapshot.at_customer)
+        self._provider_is_older = True
+
+    def _has_provider_moved(self) -> bool:
+        """Ask the provider again if the CRM was read after it: what another host did in between shows in the rows and not
+        in the provider's earlier word, and nobody may be told on that."""
+        view = self._snapshot.provider
+        if not self._provider_is_older or not isinstance(view, ProviderSubscription):
+            return False
+        fulfilment, tenant = fulfilment_of(self._snapshot, self._context.providers), tenant_of(self._snapshot)
+        if fulfilment is None or tenant is None:
+            return False
+        self._see_provider(read_one(fulfilment, tenant, view.id))
+        found = self._snapshot.provider
+        return not isinstance(found, ProviderSubscription) or found.quantity != view.quantity
+
+    def _see_provider(self, view: ProviderView) -> None:
+        self._snapshot = replace(self._snapshot, provider=view)
+        self._provider_is_older = False
 
     # -- writes ---------------------------------------------------------------------------------------------------
 
@@ -269,8 +290,7 @@ class UnitOfWork:
         """Ask the provider again right before the write; write only if that changes nothing."""
         fulfilment, tenant = fulfilment_of(self._snapshot, self._context.providers), tenant_of(self._snapshot)
         assert fulfilment is not None and tenant is not None
-        fresh = read_one(fulfilment, tenant, action.subscription)
-        self._snapshot = replace(self._snapshot, provider=fresh)
+        self._see_provider(read_one(fulfilment, tenant, action.subscription))
         again = self._decide()
         confirmed = next((found for found in again.actions if isinstance(found, SetProviderQuantity)), None)
         if confirmed != action or again.actions[0] is not confirmed:
