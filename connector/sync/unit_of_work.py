@@ -20,6 +20,7 @@ from connector.domain.model import (
     LogId,
     ProviderSubscription,
     ProviderSubscriptionId,
+    ProviderView,
     ProvisioningStatus,
     ReducibleBatch,
     Snapshot,

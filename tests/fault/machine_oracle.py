@@ -103,7 +103,8 @@ class Oracle:
         states = self.watched.history.states
         for key in fresh:
             since = next(at for at, state in enumerate(states) if key in state.logs)
-            parents = {state.parent for state in states[since:]}
+            # What a person changed on top of the parent and nobody confirmed does not take from what it has.
+            parents = set().union(*(self._waypoints(state) for state in states[since:]))
             providers = parents if self.watched.collided else {state.provider for state in states[since:]}
             if not explained & parents & providers:
                 log = event.after.logs[key]
@@ -116,7 +117,8 @@ class Oracle:
         return _sums_of(self.watched.history.start.parent + told, rest)
 
     def _waypoints(self, state: State) -> set[int]:
-        """Quantities between which the parent's own open changes lead: a person may have made these."""
+        """Quantities between which the parent's own open changes lead: a person may
+        have made some of these."""
         own = [log.quantity for log in state.logs.values() if _is_open_of(log, self.watched.family.parent)]
         return _sums_of(state.parent - sum(own), own)
 
