@@ -123,19 +123,30 @@ class Provisioning:
             except OutcomeUnknown as error:
                 last = error.text or str(error)
                 self._mark(intent, IntentState.UNKNOWN, last)
-                fresh = self._read(action)
-                if fresh is None:
-                    return StillUnknown(f"the answer was lost and the provider could not be read back: {last}")
-                if fresh.quantity == action.target:
-                    self._mark(intent, IntentState.CONFIRMED, "read back after a lost answer")
-                    return Confirmed(fresh, " (the answer was lost; read back)")
-                if fresh.quantity != action.before:
-                    return StillUnknown(f"the answer was lost and the provider has {fresh.quantity} seats now")
+                seen = self._read_back(intent, action, last)
+                if not isinstance(seen, ProviderSubscription):
+                    return seen
                 if attempt == MAX_TRIES:
                     break
                 self._clock.sleep(BACKOFF[min(attempt, len(BACKOFF)) - 1])
-                view = fresh
+                # A person may have been there while we waited: nothing is sent on what was read before the pause.
+                seen = self._read_back(intent, action, last)
+                if not isinstance(seen, ProviderSubscription):
+                    return seen
+                view = seen
         return RefusedByProvider(f"given up after {MAX_TRIES} tries: {last}")
+
+    def _read_back(self, intent: Intent, action: SetProviderQuantity, last: str) -> ProviderSubscription | Result:
+        """After a lost answer: the subscription if nothing was done yet, else how it ended."""
+        fresh = self._read(action)
+        if fresh is None:
+            return StillUnknown(f"the answer was lost and the provider could not be read back: {last}")
+        if fresh.quantity == action.target:
+            self._mark(intent, IntentState.CONFIRMED, "read back after a lost answer")
+            return Confirmed(fresh, " (the answer was lost; read back)")
+        if fresh.quantity != action.before:
+            return StillUnknown(f"the answer was lost and the provider has {fresh.quantity} seats now")
+        return fresh
 
     def _intent(self, action: SetProviderQuantity, salt: str) -> Intent:
         """A fresh intent, durable when this returns. Its id and request id follow from run, target and what came before."""
