@@ -200,7 +200,7 @@ def status(config: Config, now: datetime, *, runs: int = 5) -> dict[str, Any]:
 def _told(journal: SqlJournal, now: datetime, limit: int) -> dict[str, Any]:
     known = {run.info.id: run for run in journal.list_runs(None)}
     report = next((run.report for run in known.values() if run.report.get("outcomes") is not None), {})
-    outcomes: list[Any] = list(report.get("outcomes") or ())  # type: ignore[call-overload]
+    outcomes: list[Any] = list(report.get("outcomes") or ())  # type: ignore[call-overload]  # JSON of our own report
     names = {outcome["family"]: outcome["name"] for outcome in outcomes}
     health = {
         "journal": journal.name,
@@ -294,6 +294,6 @@ def _run(run: RunRecord) -> dict[str, Any]:
         "ended_at": None if ended is None else ended.isoformat(),
         "seconds": None if ended is None else round((ended - run.info.started_at).total_seconds(), 1),
         "exit_code": run.exit_code,
-        "families": len(list(report.get("outcomes") or ())),  # type: ignore[call-overload]
+        "families": len(list(report.get("outcomes") or ())),  # type: ignore[call-overload]  # JSON of our own report
         "error": error.get("message") if isinstance(error, Mapping) else None,
     }

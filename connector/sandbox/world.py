@@ -190,7 +190,7 @@ class World:
             RowValues(
                 name=title,
                 customer=account,
-                provider=provider or None,  # type: ignore[arg-type]
+                provider=provider or None,  # type: ignore[arg-type]  # odd worlds may name any word
                 currency="USD",
                 unit="month",
                 billable=spec.id not in self._linked_parents,
