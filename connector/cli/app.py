@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,12 @@ def load_command(name: str) -> Any:
     return command
 
 
+def _with_whole_examples(text: str) -> str:
+    """A command's help in which the examples, which people copy, are not wrapped to the terminal's width."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(f"\b\n{each}" if each.strip().startswith("linksub ") else each for each in paragraphs)
+
+
 def _nothing() -> None:
     """Makes a Typer with a single command a group, so that commands are found by name."""
 
@@ -98,6 +105,7 @@ def _accept_global_options(command: Any) -> None:
         for inner in command.commands.values():
             _accept_global_options(inner)
         return
+    command.help = _with_whole_examples(command.help or "")
     probe = typer.Typer(add_completion=False)
     probe.command()(_global_options)
     taken = {name for param in command.params for name in param.opts}

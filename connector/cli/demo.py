@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from connector.cli.console import make_table
 from connector.cli.options import Context, context_of
@@ -15,6 +14,7 @@ from connector.cli.rehearsal import Rehearsal
 from connector.cli.rehearse import builtin_directory
 from connector.errors import ExitCode, UsageError
 from connector.report.document import run_document
+from connector.report.layout import Rows
 from connector.report.terminal import plan_view, requests_view, run_view
 from connector.sandbox.grammar import RunStep, Step
 from connector.sandbox.scenario import load_scenario
@@ -125,7 +125,7 @@ def _told(step: Step, rehearsal: Rehearsal) -> str:
     return f"{name} changes by {change.by:+d} seats" if change.by is not None else f"{name} changes"
 
 
-def _world(rehearsal: Rehearsal) -> Table:
+def _world(rehearsal: Rehearsal) -> Rows:
     """One row per subscription: what the CRM says, and what the provider says of the parents."""
     sandbox, scenario = rehearsal.sandbox, rehearsal.scenario
     contracts = {contract.id: contract.name or contract.id for contract in scenario.contracts}
@@ -152,7 +152,7 @@ def _world(rehearsal: Rehearsal) -> Table:
     return make_table(heads, rows, right=(3, 4))
 
 
-def _sent(rehearsal: Rehearsal, seen: int) -> Table:
+def _sent(rehearsal: Rehearsal, seen: int) -> Rows:
     """The requests of the run that wrote something."""
     rows = [
         (entry.service, entry.method, entry.path, entry.status)

@@ -39,6 +39,6 @@ def register(app: typer.Typer) -> None:
             context.emit({"schema_version": 1, "written": str(path)})
         else:
             context.stdout.print(
-                f"Wrote {path}. Next: fill in dataverse.url, sign_in.tenant_id and sign_in.client_id,\n"
-                "export the secret as LINKSUB_CLIENT_SECRET, then look before you leap: linksub plan"
+                f"Wrote {path}\nNext: fill in dataverse.url, sign_in.tenant_id and sign_in.client_id,\n"
+                "export the secret as LINKSUB_CLIENT_SECRET, then look before you leap:\n  linksub plan"
             )

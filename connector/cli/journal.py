@@ -140,7 +140,7 @@ def _export(context: Context, file: Path | None) -> None:
     if context.as_json:
         context.emit({"schema_version": 1, "command": "journal export", "written": str(file), "lines": lines})
     else:
-        context.stdout.print(f"Wrote {lines} lines to {file}.")
+        context.stdout.print(f"Wrote {lines} lines to {file}")
 
 
 def _now() -> datetime:

@@ -78,10 +78,10 @@ def register(app: typer.Typer) -> None:
             afterwards=save,
         )
         if kept and not context.as_json:
-            context.stdout.print(
-                f"Saved to {out}, valid until {kept['expires_at']}. Apply exactly this: linksub apply {out}",
-                markup=False,
-            )
+            from connector.cli.console import typed
+
+            context.stdout.print(f"Saved to {out}\nValid until {kept['expires_at']}. To apply exactly this:")
+            context.stdout.print(f"  linksub apply {typed(out)}")
         return code
 
 

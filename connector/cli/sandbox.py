@@ -62,6 +62,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _serve(context: Context, scenario_file: Path | None, write_config: Path | None, port: int) -> int:
+    from connector.cli.console import typed
     from connector.cli.rehearsal import settings_for, write_secret
     from connector.sandbox.app import Sandbox
     from connector.sandbox.scenario import ScenarioError, load_scenario
@@ -109,7 +110,7 @@ def _serve(context: Context, scenario_file: Path | None, write_config: Path | No
                 f"Trust           {endpoints.ca_bundle}\n\n"
                 f"Serving {scenario.name!r}; its clock stands at {scenario.clock:%Y-%m-%d %H:%M} UTC and time passes only"
                 " when it is told to.\n"
-                f"Try:  linksub --config {config_file} plan\n"
+                f"Try:  linksub --config {typed(config_file)} plan\n"
                 "Ctrl-C ends it."
             )
         while not ended.wait(0.5):

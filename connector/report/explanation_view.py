@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from rich import box
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from connector.domain.decision import Wait
@@ -25,7 +24,7 @@ from connector.report.explanation import (
     to_do,
     why,
 )
-from connector.report.terminal import plain
+from connector.report.layout import Line, Rows, plain
 from connector.report.wording import decision_word
 from connector.sync.outcome import Explanation
 
@@ -38,13 +37,15 @@ def explanation_view(explanations: Sequence[Explanation]) -> RenderableType:
 def _family_view(found: Explanation) -> RenderableType:
     family, decision = found.family, found.decision
     subject = family.parent or family.children[0]
-    parts: list[RenderableType] = [Text.assemble(plain(subject.name, "bold"), (f"  {subject.id}", "dim"))]
+    parts: list[RenderableType] = [
+        Line(Text.assemble(plain(subject.name, "bold"), ("  ", "dim"), plain(subject.id, "dim")))
+    ]
     parts += _indented(why(found))
     if found.decision.books is not None:
-        parts.append(Padding(_seats_table(found), (1, 0, 0, 2), expand=False))
+        parts += [Text(""), _seats_table(found)]
     if decision.stop is not None:
         head = f"The family is stopped: {decision.stop.reason} [{decision.stop.rule}]"
-        parts.append(Padding(plain(head, "magenta"), (1, 0, 0, 0), expand=False))
+        parts += [Text(""), Line(head, style="magenta")]
     entries = standings(found)
     parts.append(_heading("Open changes, in their order" if entries else "No change is open."))
     for entry in entries:
@@ -62,24 +63,21 @@ def _family_view(found: Explanation) -> RenderableType:
     todo = to_do(found)
     if todo:
         parts.append(_heading("What you can do"))
-        parts += [Padding(plain(f"{remedy} [{rule}]", "cyan"), (0, 0, 0, 2), expand=False) for rule, remedy in todo]
+        parts += [Line(f"{remedy} [{rule}]", 2, style="cyan") for rule, remedy in todo]
     return Group(*parts)
 
 
 def _heading(text: str) -> RenderableType:
-    return Padding(Text(text, style="bold"), (1, 0, 0, 0), expand=False)
+    return Group(Text(""), Text(text, style="bold"))
 
 
 def _indented(lines: Iterable[str]) -> list[RenderableType]:
-    return [Padding(plain(line), (0, 0, 0, 2), expand=False) for line in lines]
+    return [Line(line, 2) for line in lines]
 
 
-def _seats_table(found: Explanation) -> Table:
+def _seats_table(found: Explanation) -> Rows:
     family = found.family
-    table = Table(header_style="bold", title_justify="left")
-    table.add_column("Subscription", overflow="fold")
-    for heading in ("Seats", "Open", "Settled"):
-        table.add_column(heading, justify="right")
+    table = Rows(("Subscription", "Seats", "Open", "Settled"), right=(1, 2, 3), style=box.HEAVY_HEAD, indent=2)
     rows = [("parent: ", row) for row in (family.parent,) if row is not None] + [("", row) for row in family.children]
     for prefix, row in rows:
         waiting = pending(family.logs_of(row.id))
@@ -97,16 +95,16 @@ def _standing_view(found: Explanation, entry: Standing) -> list[RenderableType]:
     status = log.status.value if log.status is not None else "no status"
     mark = "→ " if log.id == found.asked_log else ""
     head = f"{mark}{entry.name}  {status} since {_local(found, log.created_on)}  {log.id}"
-    lines: list[RenderableType] = [Padding(plain(head), (0, 0, 0, 2), expand=False)]
+    lines: list[RenderableType] = [Line(head, 2)]
     if log.message:
-        lines.append(Padding(plain(f"its message: {log.message}", "dim"), (0, 0, 0, 4), expand=False))
+        lines.append(Line(f"its message: {log.message}", 4, style="dim"))
     if decision is not None:
         retry = "if it is set to Awaiting: " if log.id not in found.decision.decisions else ""
         reason = f": {decision.reason} [{decision.rule}]" if decision.rule else ""
-        lines.append(Padding(plain(f"{retry}{decision_word(decision)}{reason}"), (0, 0, 0, 4), expand=False))
+        lines.append(Line(f"{retry}{decision_word(decision)}{reason}", 4))
     told = isinstance(decision, Wait) and decision.until is not None
     if entry.scheduled_for is not None and entry.scheduled_for > found.now and not told:
-        lines.append(Padding(plain(f"scheduled for {_local(found, entry.scheduled_for)}"), (0, 0, 0, 4), expand=False))
+        lines.append(Line(f"scheduled for {_local(found, entry.scheduled_for)}", 4))
     return lines
 
 
@@ -114,7 +112,7 @@ def _blocker_view(found: Explanation, blocker: Blocker) -> RenderableType:
     status = blocker.log.status.value if blocker.log.status is not None else "no status"
     text = f"{log_name(found.family, blocker.log)} ({status} since {_local(found, blocker.log.created_on)})"
     text += f" blocks {named(found.family, blocker.blocked)}"
-    return Padding(plain(text), (0, 0, 0, 2), expand=False)
+    return Line(text, 2)
 
 
 def _scheduled_line(found: Explanation, entry: ScheduledLicenseChangeLog) -> str:

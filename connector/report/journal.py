@@ -9,13 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from connector.report.terminal import plain
+from connector.report.layout import Line, Rows, Terms, plain
 
 Document = Mapping[str, Any]
 
@@ -25,14 +22,14 @@ _STATES = {"confirmed": "green", "settled": "green", "rejected": "dim", "unknown
 def intents_view(document: Document) -> RenderableType:
     """``journal list``: one row per money write."""
     if document["missing"]:
-        return Text(f"There is no journal yet at {document['journal']}: nothing was ever sent from here.")
+        return Line(f"There is no journal yet at {document['journal']}: nothing was ever sent from here.", whole=True)
     if not document["intents"]:
         return Text("No intent matches.")
     return _intents(document["intents"])
 
 
 def _intents(intents: Iterable[Document]) -> Rows:
-    table = _table(("Intent", "Planned (UTC)", "State", "Seats", "Subscription at provider", "Run by", "Note"))
+    table = Rows(("Intent", "Planned (UTC)", "State", "Seats", "Subscription at provider", "Run by", "Note"))
     for one in intents:
         table.add_row(
             one["id"][:12],
@@ -53,7 +50,7 @@ def show_view(document: Document) -> RenderableType:
 
 def _intent_view(document: Document) -> RenderableType:
     one = document["intent"]
-    steps = _table(("At (UTC)", "State", "Sends", "Note"))
+    steps = Rows(("At (UTC)", "State", "Sends", "Note"))
     for event in document["history"]:
         steps.add_row(short_instant(event["at"]), event["state"], str(event["attempts"]), plain(event["note"]))
     terms = [
@@ -67,7 +64,7 @@ def _intent_view(document: Document) -> RenderableType:
         ("run", f"{one['run_id']} by {one['operator'] or '?'}"),
         ("note", one["note"] or "none"),
     ]
-    return Group(_terms(terms), steps, _trail(document["audit"]))
+    return Group(Terms(terms), steps, _trail(document["audit"]))
 
 
 def _run_view(document: Document) -> RenderableType:
@@ -82,11 +79,11 @@ def _run_view(document: Document) -> RenderableType:
     if run["error"]:
         terms.append(("error", run["error"]))
     intents: RenderableType = _intents(document["intents"]) if document["intents"] else Text("It sent nothing.")
-    return Group(_terms(terms), intents, _trail(document["audit"]))
+    return Group(Terms(terms), intents, _trail(document["audit"]))
 
 
 def _trail(entries: Iterable[Document]) -> Rows:
-    table = _table(("#", "At (UTC)", "Event", "Detail"), title="Audit trail")
+    table = Rows(("#", "At (UTC)", "Event", "Detail"), "Audit trail")
     for entry in entries:
         detail = ", ".join(f"{key} {value}" for key, value in entry["detail"].items() if value not in ("", None, []))
         table.add_row(str(entry["seq"]), short_instant(entry["at"]), plain(entry["event"]), plain(detail))
@@ -96,43 +93,48 @@ def _trail(entries: Iterable[Document]) -> Rows:
 def settled_view(document: Document) -> RenderableType:
     """``journal settle``: what was written down."""
     one = document["intent"]
-    return plain(f"Intent {one['id']} is settled by {document['operator']}: {one['note']}")
+    return Line(f"Intent {one['id']} is settled by {document['operator']}: {one['note']}")
 
 
 def verified_view(document: Document) -> RenderableType:
     """``journal verify``: every problem, or that there is none."""
     if document["missing"]:
-        return Text(f"There is no journal yet at {document['journal']}.")
+        return Line(f"There is no journal yet at {document['journal']}.", whole=True)
     if document["sound"]:
-        return Text(f"The journal {document['journal']} is as it was written ({document['entries']} audit entries).")
-    problems = [Padding(plain(problem, "red"), (0, 0, 0, 2), expand=False) for problem in document["problems"]]
-    return Group(Text(f"The journal {document['journal']} is not as it was written:", style="bold red"), *problems)
+        entries = document["entries"]
+        return Line(f"The journal {document['journal']} is as it was written ({entries} audit entries).", whole=True)
+    problems = [Line(problem, 2, style="red") for problem in document["problems"]]
+    head = Line(f"The journal {document['journal']} is not as it was written:", style="bold red", whole=True)
+    return Group(head, *problems)
 
 
 # --- status ------------------------------------------------------------------------------------------------------
 
+_PLACES = frozenset({"journal", "kill switch", "set aside"})
+"""What names a file: a path may hold spaces, and is copied whole."""
+
 
 def status_view(document: Document) -> RenderableType:
     """``status``: what wants attention first, then how the last runs went."""
-    parts: list[RenderableType] = [_terms(_state_of_things(document))]
+    parts: list[RenderableType] = [Terms(_state_of_things(document), whole=_PLACES)]
     if document["runs"]:
         parts.append(_runs(document["runs"]))
     if document["open_intents"]:
-        parts += [Text("Open intents: what became of these is not settled yet", style="bold red")]
+        parts.append(Line("Open intents: what became of these is not settled yet", style="bold red"))
         parts.append(_intents(document["open_intents"]))
     if document["attention"]:
-        table = _table(("Family", "State", "Why", "What to do"), title="For a person (last run)")
+        table = Rows(("Family", "State", "Why", "What to do"), "For a person (last run)")
         for one in document["attention"]:
             table.add_row(plain(one["name"]), one["state"], plain(one["reason"]), plain(one["remedy"]))
         parts.append(table)
     if document["deferred"]:
-        table = _table(("Family", "Not before (UTC)", "Tries", "Why"), title="Deferred")
+        table = Rows(("Family", "Not before (UTC)", "Tries", "Why"), "Deferred")
         for one in document["deferred"]:
             until = short_instant(one["until"]) + (" (over: the next run tries)" if one["over"] else "")
             table.add_row(plain(one["name"] or one["family"]), until, str(one["tries"]), plain(one["reason"]))
         parts.append(table)
     if document["leases"]:
-        table = _table(("Family", "Holder", "Until (UTC)"), title="Leases")
+        table = Rows(("Family", "Holder", "Until (UTC)"), "Leases")
         for one in document["leases"]:
             until = short_instant(one["until"]) + (" (ran out)" if one["expired"] else "")
             table.add_row(one["family"], plain(one["holder"]), until)
@@ -165,7 +167,7 @@ def _state_of_things(document: Document) -> Sequence[tuple[str, str]]:
 
 
 def _runs(runs: Iterable[Document]) -> Rows:
-    table = _table(("Started (UTC)", "Run", "Command", "Exit", "Seconds", "Families", "Error"), title="Last runs")
+    table = Rows(("Started (UTC)", "Run", "Command", "Exit", "Seconds", "Families", "Error"), "Last runs")
     for run in runs:
         code = run["exit_code"]
         table.add_row(
@@ -203,47 +205,3 @@ def span(seconds: int | None) -> str:
             rest = seconds % size // small
             return f"{seconds // size} {unit}" + (f" {rest} {below}" if rest else "")
     return f"{seconds} s"
-
-
-_NARROW = 100
-"""Below this many columns of a terminal, a row of a wide table is shown as a block of its own."""
-
-
-class Rows:
-    """A table where there is room for one, else one block per row. Nothing is ever cut off."""
-
-    def __init__(self, columns: Sequence[str], title: str | None = None) -> None:
-        self._columns = columns
-        self._title = title
-        self._rows: list[tuple[Text, ...]] = []
-
-    def add_row(self, *cells: str | Text) -> None:
-        """One cell per column; a Text is linksub's own, everything else is shown as plain text."""
-        self._rows.append(tuple(cell if isinstance(cell, Text) else plain(cell) for cell in cells))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if len(self._columns) <= 3 or options.max_width >= _NARROW:
-            table = Table(title=self._title, title_justify="left", box=box.SIMPLE_HEAD, safe_box=True, pad_edge=False)
-            for column in self._columns:
-                table.add_column(column, overflow="fold")
-            for row in self._rows:
-                table.add_row(*row)
-            yield table
-            return
-        if self._title is not None:
-            yield Text(self._title, style="italic")
-        for row in self._rows:
-            yield Padding(_terms([pair for pair in zip(self._columns, row, strict=True) if str(pair[1])]), (0, 0, 1, 2))
-
-
-def _table(columns: Sequence[str], *, title: str | None = None) -> Rows:
-    return Rows(columns, title)
-
-
-def _terms(rows: Iterable[tuple[str, str | Text]]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, value if isinstance(value, Text) else plain(value))
-    return table

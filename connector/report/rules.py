@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rich import box
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from connector.domain.rules.registry import Rule, Scope
-from connector.report.terminal import plain
+from connector.report.layout import Line, Rows, Terms, plain
 from connector.report.wording import counted
 
 SCHEMA_VERSION = 1
@@ -77,26 +76,20 @@ def _when(rule: Rule) -> str:
 
 def rules_view(rules: Sequence[ListedRule]) -> RenderableType:
     """A table of rules for a terminal."""
-    table = Table(header_style="bold")
-    table.add_column("Rule", no_wrap=True)
-    table.add_column("What it says", overflow="fold", ratio=1)
-    table.add_column("When", overflow="fold")
-    table.add_column("Severity", no_wrap=True)
+    table = Rows(("Rule", "What it says", "When", "Severity"), style=box.HEAVY_HEAD)
     for entry in rules:
         statement = plain(entry.rule.statement)
         if entry.rule.missing:
             statement.append(" (not kept yet)", style="yellow")
         table.add_row(entry.rule.id, statement, _when(entry.rule), entry.rule.severity.value)
-    return Group(table, Text(f"{counted(len(rules), 'rule', 'rules')}; linksub rules ID shows one whole", style="dim"))
+    return Group(table, Line(f"{counted(len(rules), 'rule', 'rules')}; linksub rules ID shows one whole", style="dim"))
 
 
 def rule_view(entry: ListedRule) -> RenderableType:
     """One rule whole, for a terminal."""
     rule = entry.rule
-    parts: list[RenderableType] = [Text.assemble((rule.id, "bold"), "  ", plain(rule.statement))]
-    for label, text in _facts(entry):
-        parts.append(Padding(Text.assemble((f"{label:<12}", "dim"), plain(text)), (0, 0, 0, 2), expand=False))
-    return Group(*parts)
+    head = Line(Text.assemble((rule.id, "bold"), "  ", plain(rule.statement)))
+    return Group(head, Terms(_facts(entry), indent=2))
 
 
 def _facts(entry: ListedRule) -> Iterable[tuple[str, str]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from rich import box
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from connector.domain.decision import Accept, Decision, Hold, Objection, Refuse, Skip, Wait
@@ -22,16 +21,11 @@ from connector.domain.plan import (
     SetProviderQuantity,
 )
 from connector.domain.safety import in_words
-from connector.report.inert import strip_controls
+from connector.report.layout import Line, Rows, plain
 from connector.report.wording import change, counted, decision_word, money_effect
 from connector.sync.outcome import NEEDS_ATTENTION, TRY_LATER, FamilyOutcome, FamilyState, RunResult
 
 _STYLES = {"goes": "green", "refused": "red", "waits": "yellow", "held": "magenta", "not ours": "dim"}
-
-
-def plain(text: str, style: str = "") -> Text:
-    """Text from outside: never markup, never a terminal escape, never more than one line."""
-    return Text(strip_controls(text), style=style)
 
 
 def plan_view(plan: Plan) -> RenderableType:
@@ -44,7 +38,7 @@ def plan_view(plan: Plan) -> RenderableType:
     if changing:
         parts.append(_plan_table(changing))
     parts.extend(family_view(family) for family in plan.families)
-    parts.append(Text(_sums(plan), style="bold"))
+    parts.append(Line(_sums(plan), style="bold"))
     parts.append(verdict_view(plan.verdict))
     return Group(*parts)
 
@@ -57,8 +51,8 @@ def verdict_view(verdict: SafetyVerdict) -> RenderableType:
         Text("Safety: a real run stops before its first write (exit code 4).", style="bold red")
     ]
     if verdict.kill_switch is not None:
-        lines.append(Padding(plain(f"the kill switch is on: {verdict.kill_switch}", "red"), (0, 0, 0, 2), expand=False))
-    lines += [Padding(plain(in_words(check), "red"), (0, 0, 0, 2), expand=False) for check in verdict.violations]
+        lines.append(Line(f"the kill switch is on: {verdict.kill_switch}", 2, style="red", whole=True))
+    lines += [Line(plain(in_words(check), "red"), 2) for check in verdict.violations]
     return Group(*lines)
 
 
@@ -70,11 +64,9 @@ def _sums(plan: Plan) -> str:
     )
 
 
-def _plan_table(families: Iterable[FamilyPlan]) -> Table:
-    table = Table(title="Plan", title_justify="left", header_style="bold")
-    table.add_column("Parent subscription", overflow="fold")
-    for heading in ("Parent seats", "At provider", "Bought", "Money / month"):
-        table.add_column(heading, justify="right", overflow="fold")
+def _plan_table(families: Iterable[FamilyPlan]) -> Rows:
+    columns = ("Parent subscription", "Parent seats", "At provider", "Bought", "Money / month")
+    table = Rows(columns, "Plan", right=(1, 2, 3, 4), style=box.HEAVY_HEAD)
     for family in families:
         parent = [action for action in family.actions if isinstance(action, SetParentQuantity)]
         provider = [action for action in family.actions if isinstance(action, SetProviderQuantity)]
@@ -96,11 +88,11 @@ def _plan_table(families: Iterable[FamilyPlan]) -> Table:
 
 def family_view(family: FamilyPlan) -> RenderableType:
     """One family's changes with their reasons."""
-    lines: list[RenderableType] = [plain(family.name, "bold")]
+    lines: list[RenderableType] = [Line(family.name, style="bold")]
     lines += decision_lines(family.decisions, family.log_names)
     if not family.decisions and family.stop is not None:
         lines.append(_reason(decision_word(family.stop), "", family.stop))
-    lines += [Padding(Text(text, style="dim"), (0, 0, 0, 4), expand=False) for text in _action_lines(family)]
+    lines += [Line(Text(text, style="dim"), 4) for text in _action_lines(family)]
     lines += _notice_lines(family.notices)
     return Group(*lines)
 
@@ -128,13 +120,13 @@ def decision_lines(decisions: Mapping[LogId, Decision], names: Mapping[LogId, st
 
 
 def _reason(word: str, name: str, found: Decision) -> RenderableType:
-    head = Text.assemble("  ", (f"{word:<8}", _STYLES[word]), " ", plain(name))
+    head = Line(Text.assemble((f"{word:<8}", _STYLES[word]), " ", plain(name)), 2)
     if isinstance(found, Accept):
         return head
     parts: list[RenderableType] = [head]
-    parts.append(Padding(plain(f"{found.reason} [{found.rule}]"), (0, 0, 0, 11), expand=False))
+    parts.append(Line(plain(f"{found.reason} [{found.rule}]"), 11))
     if found.remedy and isinstance(found, Refuse | Hold | Wait) and not isinstance(found, Skip):
-        parts.append(Padding(plain(f"what to do: {found.remedy}", "cyan"), (0, 0, 0, 11), expand=False))
+        parts.append(Line(plain(f"what to do: {found.remedy}", "cyan"), 11))
     return Group(*parts)
 
 
@@ -144,7 +136,7 @@ def run_view(result: RunResult) -> RenderableType:
         if result.error is not None:
             return Text("")
         return Text("Nothing to do: no licence change is awaiting provisioning.", style="green")
-    return Group(*(outcome_view(outcome) for outcome in result.outcomes), Text(_run_sums(result), style="bold"))
+    return Group(*(outcome_view(outcome) for outcome in result.outcomes), Line(_run_sums(result), style="bold"))
 
 
 def outcome_view(outcome: FamilyOutcome) -> RenderableType:
@@ -154,14 +146,14 @@ def outcome_view(outcome: FamilyOutcome) -> RenderableType:
         style = "red"
     elif outcome.state in TRY_LATER or outcome.state is FamilyState.WAITING:
         style = "yellow"
-    lines: list[RenderableType] = [Text.assemble(plain(outcome.name, "bold"), ": ", (outcome.state.value, style))]
-    lines += [Padding(plain(effect.text), (0, 0, 0, 4), expand=False) for effect in outcome.effects]
+    lines: list[RenderableType] = [Line(Text.assemble(plain(outcome.name, "bold"), ": ", (outcome.state.value, style)))]
+    lines += [Line(plain(effect.text), 4) for effect in outcome.effects]
     open_decisions = {key: found for key, found in outcome.decisions.items() if not isinstance(found, Accept)}
     if outcome.reason and not any(found.reason == outcome.reason for found in open_decisions.values()):
         rule = f" [{outcome.rule}]" if outcome.rule else ""
-        lines.append(Padding(plain(f"{outcome.reason}{rule}"), (0, 0, 0, 4), expand=False))
+        lines.append(Line(plain(f"{outcome.reason}{rule}"), 4))
         if outcome.remedy:
-            lines.append(Padding(plain(f"what to do: {outcome.remedy}", "cyan"), (0, 0, 0, 4), expand=False))
+            lines.append(Line(plain(f"what to do: {outcome.remedy}", "cyan"), 4))
     lines += decision_lines(open_decisions, outcome.log_names)
     lines += _notice_lines(outcome.notices)
     return Group(*lines)
@@ -169,9 +161,7 @@ def outcome_view(outcome: FamilyOutcome) -> RenderableType:
 
 def _notice_lines(notices: Iterable[Objection]) -> list[RenderableType]:
     """What is worth telling besides; it stands in nothing's way."""
-    return [
-        Padding(plain(f"note: {found.reason} [{found.rule}]", "dim"), (0, 0, 0, 4), expand=False) for found in notices
-    ]
+    return [Line(plain(f"note: {found.reason} [{found.rule}]", "dim"), 4) for found in notices]
 
 
 def _run_sums(result: RunResult) -> str:
@@ -189,10 +179,7 @@ def _run_sums(result: RunResult) -> str:
 
 def requests_view(requests: Mapping[str, Mapping[str, int]]) -> RenderableType:
     """Requests by service and kind (``-v``)."""
-    table = Table(title="Requests", title_justify="left", header_style="bold")
-    table.add_column("Service")
-    table.add_column("Kind", overflow="fold")
-    table.add_column("Count", justify="right")
+    table = Rows(("Service", "Kind", "Count"), "Requests", right=(2,), style=box.HEAVY_HEAD)
     total = 0
     for service, kinds in sorted(requests.items()):
         for kind, count in sorted(kinds.items()):

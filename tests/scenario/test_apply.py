@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -436,7 +437,7 @@ def test_the_whole_way_on_the_command_line(
     assert "seats_added: 9 seats allowed, found 10 seats" in said.err
     assert "a real run stops before its first write" in said.out
     assert linksub(config_file, "plan", "--out", str(file), "--expires", "2h") == 0
-    assert f"linksub apply {file}" in capsys.readouterr().out.replace("\n", " ")
+    assert f"  linksub apply {file}" in capsys.readouterr().out.splitlines()
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
     assert linksub(config_file, "apply", str(file)) == 4
@@ -448,6 +449,28 @@ def test_the_whole_way_on_the_command_line(
     assert linksub(config_file, "apply", str(file), "--allow", "seats_added=10") == 6
     assert "stale" in capsys.readouterr().err
     assert pinecone.sandbox.writes().provider == 1
+
+
+def test_the_command_that_applies_a_plan_can_be_copied_from_a_narrow_window(
+    pinecone: Rehearsal,
+    config_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    deep = tmp_path / ("a" * 120) / ("b" * 120)
+    deep.mkdir(parents=True)
+    for name, as_typed in (("plan.json", "{}"), ("my plan.json", "'{}'")):
+        file = deep / name
+        assert linksub(config_file, "plan", "--out", str(file)) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert f"Saved to {file}" in lines
+        [command] = [line.strip() for line in lines if line.strip().startswith("linksub apply")]
+        assert command == f"linksub apply {as_typed.format(file)}"
+    assert linksub(config_file, *shlex.split(command)[1:]) == 4
+    hint = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("hint:"))
+    assert "linksub apply" in hint
 
 
 def test_an_edited_plan_is_refused(pinecone: Rehearsal, config_file: Path, tmp_path: Path) -> None:

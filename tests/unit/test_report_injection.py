@@ -24,8 +24,7 @@ from connector.cli.rehearsal import Rehearsal
 from connector.errors import ConfigError, Rejected
 from connector.report.file import write_report
 from connector.report.inert import strip_controls, to_json
-from connector.report.journal import Rows
-from connector.report.terminal import plain
+from connector.report.layout import Rows, plain
 from connector.sandbox.scenario import parse_scenario
 from tests.unit.test_security import config_file
 
