@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 def declared() -> dict:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    return project()["tool"]["setuptools"]
 
 
 def test_every_package_is_declared():
@@ -32,3 +37,15 @@ def test_every_data_file_is_carried():
 def test_the_mapping_travels_inside_the_package():
     assert declared()["package-dir"] == {"connector._mappings": "mappings"}
     assert (ROOT / "mappings" / "work365.yaml").is_file()
+
+
+def test_the_sandbox_needs_no_extra_and_the_old_one_still_installs():
+    needed = {re.split(r"[^A-Za-z0-9-]", one)[0] for one in project()["project"]["dependencies"]}
+    assert {"lark", "trustme"} <= needed
+    assert project()["project"]["optional-dependencies"]["sandbox"] == []
+
+
+def test_everything_that_an_install_needs_has_a_tested_version():
+    names = {re.split(r"[^A-Za-z0-9-]", one)[0].lower() for one in project()["project"]["dependencies"]}
+    pinned = re.findall(r"^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert names <= set(pinned)
