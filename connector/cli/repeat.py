@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable
 
+from connector.cli.stopping import Bell
 from connector.errors import ExitCode, UsageError
 from connector.settings import parse_duration
 
@@ -35,8 +35,8 @@ def pause_after(number: int, seconds: float, place: str) -> float:
     return seconds * (1 + _SPREAD * int.from_bytes(digest[:4]) / 2**32)
 
 
-def repeat(seconds: float, place: str, stopped: threading.Event, one_pass: Callable[[], int]) -> int:
-    """Run passes until ``stopped`` is set (75), or until one ends in a way that repeating does not mend (its code)."""
+def repeat(seconds: float, place: str, stopped: Bell, one_pass: Callable[[], int]) -> int:
+    """Run passes until ``stopped`` is rung (75), or until one ends in a way that repeating does not mend (its code)."""
     number = 0
     while True:
         code = one_pass()

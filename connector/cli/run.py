@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from connector.cli.options import Context, context_of
-from connector.cli.stopping import asked_to_stop
+from connector.cli.stopping import Bell, asked_to_stop
 from connector.errors import ExitCode, SafetyLimitExceeded, StalePlan, UsageError
 from connector.sync.outcome import RunResult
 from connector.sync.stopping import StopRequest
@@ -57,11 +56,11 @@ def register(app: typer.Typer) -> None:
             return one_pass(context, dry_run=dry_run, only=only, detailed_exitcode=detailed_exitcode)
         from connector.cli.repeat import parse_interval, repeat
 
-        seconds, stop, stopped = parse_interval(every), StopRequest(), threading.Event()
+        seconds, stop, stopped = parse_interval(every), StopRequest(), Bell()
 
         def ask(reason: str) -> None:
             stop.ask(reason)
-            stopped.set()
+            stopped.ring()
 
         with asked_to_stop(ask):
             place = context.load().dataverse.url

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -17,6 +16,7 @@ import yaml
 
 from connector.cli.options import Context, context_of
 from connector.cli.rehearse import builtin_directory
+from connector.cli.stopping import Bell
 from connector.errors import ConfigError, UsageError
 
 
@@ -79,10 +79,10 @@ def _serve(context: Context, scenario_file: Path | None, write_config: Path | No
         ) from error
     ports = {"dataverse": port, "partner_center": port + 1, "sign_in": port + 2} if port else {}
     # Handlers before the first line: whoever reads it may end us at once.
-    ended = threading.Event()
+    ended = Bell()
 
     def end(number: int, frame: FrameType | None) -> None:
-        ended.set()
+        ended.ring()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)

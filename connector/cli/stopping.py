@@ -6,6 +6,7 @@ A process that is simply killed is safe, too; ending it kindly only saves the ne
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sys
 import threading
@@ -16,6 +17,30 @@ from types import FrameType
 from connector.errors import ExitCode
 
 _NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+
+
+class Bell:
+    """Wakes whoever waits, once and for all. May be rung by a signal handler.
+
+    A ``threading.Event`` must not be: its lock may be held by the very code that the signal interrupted, and then the
+    process waits for itself for ever. ``SimpleQueue.put`` is made for that.
+    """
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ring(self) -> None:
+        """Wake whoever waits, now or later."""
+        self._rung = True
+        self._queue.put(None)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; True as soon as it was rung."""
+        if not self._rung:
+            with suppress(queue.Empty):
+                self._queue.get(timeout=seconds)
+        return self._rung
 
 
 @contextmanager
