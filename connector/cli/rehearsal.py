@@ -66,7 +66,7 @@ def settings_for(endpoints: Endpoints, secret_file: Path, state: Path) -> dict[s
             "validate_authority": False,
             "partner_center": {"scope": f"{endpoints.partner_center}/.default"},
         },
-        "http": {"ca_bundle": endpoints.ca_bundle, "connect_timeout": "5s", "read_timeout": "20s"},
+        "http": {"ca_bundle": endpoints.ca_bundle, "connect_timeout": "30s", "read_timeout": "60s"},
         "state": {"directory": str(state)},
     }
 
