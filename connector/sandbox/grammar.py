@@ -6,104 +6,31 @@ is given as null are told apart by ``model_fields_set``, since ``customer: null`
 
 from __future__ import annotations
 
-import re
-import uuid
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from connector.sandbox.clock import as_utc
 from connector.sandbox.expected import Expect, status_word
+from connector.sandbox.notation import (
+    Alias,
+    CloudStatus,
+    Day,
+    Duration,
+    Effective,
+    Guid,
+    Instant,
+    ProviderKey,
+    Reduction,
+    State,
+    Strict,
+    Term,
+)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-
-def _alias(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("YAML reads this as true or false; put it in quotes")
-    return str(value) if isinstance(value, int) else value
-
-
-def _instant(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
-        except ValueError:
-            raise ValueError("not a timestamp such as 2026-03-02T14:00:00Z") from None
-    if isinstance(value, datetime):
-        return as_utc(value)
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    raise ValueError("not a timestamp such as 2026-03-02T14:00:00Z")
-
-
-def _day(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return as_utc(datetime.fromisoformat(value.strip().replace("Z", "+00:00"))).date()
-        except ValueError:
-            raise ValueError("not a date such as 2026-12-31") from None
-    if isinstance(value, datetime):
-        return as_utc(value).date()
-    if isinstance(value, date):
-        return value
-    raise ValueError("not a date such as 2026-12-31")
-
-
-_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return timedelta(seconds=value)
-    match = _DURATION.fullmatch(value.replace(" ", "").lower()) if isinstance(value, str) and value.strip() else None
-    if match is None or not any(match.groups()):
-        raise ValueError("not a length of time such as 45s, 10m, 1h30m or 7d")
-    weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-def _effective(value: object) -> object:
-    if isinstance(value, str):
-        word = value.strip().lower().replace(" ", "_").replace("-", "_")
-        if word in ("immediately", "now"):
-            return "immediately"
-        if word in ("on_renewal", "renewal"):
-            return "on_renewal"
-    try:
-        return _day(value)
-    except ValueError:
-        raise ValueError("must be immediately, on_renewal or a date such as 2026-03-20") from None
-
-
-def _guid(value: object) -> object:
-    try:
-        return str(uuid.UUID(str(value)))
-    except ValueError:
-        raise ValueError("not a GUID such as 11111111-1111-4111-8111-111111111111") from None
-
-
-Alias = Annotated[str, BeforeValidator(_alias), Field(min_length=1)]
-Instant = Annotated[datetime, BeforeValidator(_instant)]
-Day = Annotated[date, BeforeValidator(_day)]
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Guid = Annotated[str, BeforeValidator(_guid)]
-Effective = Annotated[date | Literal["immediately", "on_renewal"], BeforeValidator(_effective)]
-ProviderKey = Literal["partner_center", "linked", "manual", "do_nothing", "rest"]
-Reduction = Literal["allowed", "disallowed", "within_window"]
-State = Literal["active", "suspended", "inactive"]
-CloudStatus = Literal["active", "suspended", "expired", "disabled", "deleted", "pending", "none"]
-Term = Literal["P1M", "P1Y", "P3Y"]
-
-
-class ProviderAccountSpec(_Strict):
+class ProviderAccountSpec(Strict):
     """A provider account other than the usual one, to build ambiguous or wrong mappings."""
 
     id: Alias | None = None
@@ -112,7 +39,7 @@ class ProviderAccountSpec(_Strict):
     name: str | None = None
 
 
-class AccountSpec(_Strict):
+class AccountSpec(Strict):
     """A customer. ``provider_accounts`` replaces the one that is made of ``tenant``; an empty list leaves none."""
 
     id: Alias
@@ -123,7 +50,7 @@ class AccountSpec(_Strict):
     related: bool = True
 
 
-class ContractSpec(_Strict):
+class ContractSpec(Strict):
     """A billing contract."""
 
     id: Alias
@@ -131,14 +58,14 @@ class ContractSpec(_Strict):
     name: str | None = None
 
 
-class PriceListItemSpec(_Strict):
+class PriceListItemSpec(Strict):
     """A price list item of a product: through which provider, under which part number."""
 
     provider: str | None = None
     part_number: str | None = None
 
 
-class ProductSpec(_Strict):
+class ProductSpec(Strict):
     """A product of the catalogue: its default provider and its price list items."""
 
     id: str
@@ -146,21 +73,21 @@ class ProductSpec(_Strict):
     prices: list[PriceListItemSpec] = Field(default_factory=list)
 
 
-class BatchSpec(_Strict):
+class BatchSpec(Strict):
     """Seats that may be given back until an instant."""
 
     quantity: Annotated[int, Field(ge=0)]
     until: Instant
 
 
-class ScheduledSpec(_Strict):
+class ScheduledSpec(Strict):
     """A change that the provider makes at renewal."""
 
     quantity: int
     term: Term | None = None
 
 
-class CloudValues(_Strict):
+class CloudValues(Strict):
     """What the provider knows of a subscription; every key may be left out."""
 
     quantity: int | None = None
@@ -185,7 +112,7 @@ class AtProvider(CloudValues):
     legacy: bool = False
 
 
-class RowValues(_Strict):
+class RowValues(Strict):
     """Columns of a subscription in the CRM, in the words of scenarios."""
 
     name: str | None = None
@@ -222,7 +149,7 @@ class SubscriptionSpec(RowValues):
     at_provider: AtProvider | None = None
 
 
-class ChangeStep(_Strict):
+class ChangeStep(Strict):
     """A user changes a subscription in the CRM's forms."""
 
     subscription: Alias
@@ -246,7 +173,7 @@ class ChangeStep(_Strict):
         return self
 
 
-class RunStep(_Strict):
+class RunStep(Strict):
     """One pass of the real connector. What ``exit`` does not give is not compared."""
 
     exit: int | None = None
@@ -268,7 +195,7 @@ class CrmChangeStep(RowValues):
     silent: bool = False
 
 
-class SetLclStep(_Strict):
+class SetLclStep(Strict):
     """A person edits a licence change log. ``index`` counts those made since the world began; -1 is the newest."""
 
     subscription: Alias
@@ -283,7 +210,7 @@ class SetLclStep(_Strict):
         return None if value is None else status_word(value)
 
 
-class LinkStep(_Strict):
+class LinkStep(Strict):
     """A person links a subscription to a parent, or unlinks it with null."""
 
     subscription: Alias
@@ -291,7 +218,7 @@ class LinkStep(_Strict):
     provider: ProviderKey | None = "linked"
 
 
-class FaultStep(_Strict):
+class FaultStep(Strict):
     """Something goes wrong with the requests that match."""
 
     service: Literal["dataverse", "partner_center", "sign_in"] | None = None
@@ -307,7 +234,7 @@ class FaultStep(_Strict):
     seconds: Annotated[float, Field(ge=0)] | None = None
 
 
-class Step(_Strict):
+class Step(Strict):
     """One entry of the timeline: exactly one of the keys is given."""
 
     change: ChangeStep | None = None
@@ -354,14 +281,14 @@ class Step(_Strict):
         return getattr(self, self.kind)
 
 
-class Access(_Strict):
+class Access(Strict):
     """What the application user lacks in an API whose tokens are otherwise good."""
 
     dataverse: Literal["not_a_member", "no_privilege", "disabled"] | None = None
     partner_center: Literal["no_privilege"] | None = None
 
 
-class Scenario(_Strict):
+class Scenario(Strict):
     """A world and its timeline. ``policy`` is handed to the connector as it is."""
 
     name: str
