@@ -66,7 +66,7 @@ def _subscriptions(expect: Expect, world: World) -> Iterator[str]:
                 yield f"subscription {alias}: expected {_there(wanted)}, was {_there(row)}"
             continue
         actual = _subscription(row, world)
-        yield from _compared(f"subscription {alias}", wanted, actual)
+        yield from _compared(f"subscription {alias}", wanted, actual, whole=True)
 
 
 def _subscription(row: Mapping[str, Any], world: World) -> dict[str, Any]:
@@ -186,7 +186,7 @@ _SEARCHED = frozenset({"message", "order_reference"})
 _CASELESS = frozenset({"state", "kind", "status", "event", "part_number", "provider_subscription"})
 
 
-def _compared(what: str, wanted: BaseModel, actual: Mapping[str, Any]) -> Iterator[str]:
+def _compared(what: str, wanted: BaseModel, actual: Mapping[str, Any], *, whole: bool = False) -> Iterator[str]:
     for name in type(wanted).model_fields:
         if name not in wanted.model_fields_set:
             continue
@@ -196,15 +196,16 @@ def _compared(what: str, wanted: BaseModel, actual: Mapping[str, Any]) -> Iterat
                 yield f"{what} {name}: expected {expected.model_dump(exclude_unset=True)}, was none"
             else:
                 yield from _compared(f"{what} {name}", expected, {"quantity": found.get("quantity")})
-        elif not _same(name, expected, found):
+        elif not _same(name, expected, found, whole=whole):
             yield f"{what} {name}: expected {_shown(expected)}, was {_shown(found)}"
 
 
-def _same(name: str, expected: Any, found: Any) -> bool:
+def _same(name: str, expected: Any, found: Any, *, whole: bool) -> bool:
     if expected is None or found is None:
         return expected is found
     if name in _SEARCHED:
-        return bool(expected == found or re.search(expected, found, re.IGNORECASE))
+        search = re.fullmatch if whole else re.search
+        return bool(expected == found or search(expected, found, re.IGNORECASE))
     if name in _CASELESS:
         state = {"inactive": "suspended"}
         wanted = str(expected).lower()

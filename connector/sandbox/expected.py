@@ -51,7 +51,9 @@ class _Strict(BaseModel):
 
 
 class ExpectedSubscription(_Strict):
-    """A subscription in the CRM."""
+    """A subscription in the CRM. ``order_reference`` is the whole text, or a regular expression for all of it."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     quantity: int | None = None
     state: str | None = None
