@@ -14,14 +14,16 @@ from connector.sandbox.faults import Fault, FaultBook
 from connector.sandbox.grammar import (
     ChangeStep,
     CrmChangeStep,
+    EraseMarkerStep,
     FaultStep,
     LinkStep,
     ProviderChangeStep,
     SetLclStep,
     Step,
 )
+from connector.sandbox.habits import ChangeDetails
 from connector.sandbox.store import Row
-from connector.sandbox.work365 import LOG, QUANTITY, SUBSCRIPTION, ChangeDetails, Event
+from connector.sandbox.work365 import LOG, MARKER, QUANTITY, SUBSCRIPTION, Event
 from connector.sandbox.world import World
 
 _SUB = "work365_subscription_"
@@ -49,6 +51,7 @@ class Actions:
             "set_lcl": self._set_lcl,
             "link": self._link,
             "fault": self._fault,
+            "erase_marker": self._erase_marker,
         }
 
     def perform(self, step: Step) -> None:
@@ -147,6 +150,13 @@ class Actions:
 
     def _fault(self, step: FaultStep) -> None:
         self._faults.add(Fault(**step.model_dump()))
+
+    def _erase_marker(self, step: EraseMarkerStep) -> None:
+        self._subscription(step.subscription)
+        columns = (f"{_SUB}orderreference", MARKER)
+        known = self._store.schema.table(SUBSCRIPTION).columns
+        values = {column: None for column in columns if column in known}
+        self._store.update(SUBSCRIPTION, self._world.id_of(step.subscription), values)
 
     def _subscription(self, alias: str) -> Row:
         row = self._store.get(SUBSCRIPTION, self._world.id_of(alias))

@@ -15,7 +15,8 @@ from connector.sandbox.dataverse.service import DataverseService
 from connector.sandbox.engine import Engine
 from connector.sandbox.expectations import Writes, describe_subscription
 from connector.sandbox.faults import Dropped, Fault, FaultBook, status_answer
-from connector.sandbox.grammar import Scenario, Step
+from connector.sandbox.grammar import Scenario, Step, Work365Spec
+from connector.sandbox.habits import LATE_BY, USUAL, Habits
 from connector.sandbox.partner_center.service import PartnerCenterService, Replay
 from connector.sandbox.scenario import load_scenario
 from connector.sandbox.schema import Schema
@@ -23,7 +24,7 @@ from connector.sandbox.sign_in import SignInService
 from connector.sandbox.store import Store
 from connector.sandbox.trace import Trace, applied_writes, is_write
 from connector.sandbox.wire import Request, Response, Service
-from connector.sandbox.work365 import SUBSCRIPTION, Work365
+from connector.sandbox.work365 import MARKER, SUBSCRIPTION, Work365
 from connector.sandbox.world import World
 
 TENANT = "f0f0f0f0-0000-4000-8000-00000000c5b0"
@@ -43,8 +44,8 @@ class Sandbox:
         self.scenario = scenario
         self.clock = SandboxClock(scenario.clock)
         self.trace = Trace()
-        self.faults = FaultBook()
         now = self.clock.now
+        self.faults = FaultBook()
         self.sign_in = SignInService(
             now, tenant=TENANT, client_id=CLIENT_ID, client_secret=f"sandbox-{secrets.token_urlsafe(24)}"
         )
@@ -53,8 +54,11 @@ class Sandbox:
             self.sign_in.refusals["dataverse"] = named.get(scenario.access.dataverse, scenario.access.dataverse)
         if scenario.access.partner_center is not None:
             self.sign_in.refusals["partner_center"] = scenario.access.partner_center
-        self.store = Store(copy.deepcopy(_schema()), now)
-        self.work365 = Work365(self.store, now)
+        schema = copy.deepcopy(_schema())
+        if scenario.work365 is not None and scenario.work365.marker_column:
+            schema.add_column(SUBSCRIPTION, MARKER, {"type": "String", "max_length": 4000})
+        self.store = Store(schema, now)
+        self.work365 = Work365(self.store, now, _habits(scenario.work365))
         self.partner_center = PartnerCenterService(
             now,
             lambda header: self.sign_in.authorize("partner_center", header),
@@ -90,10 +94,9 @@ class Sandbox:
 
     def handle(self, service: str, request: Request) -> Response | Dropped:
         """Answer a request to one of the services, faults included, and keep it in the trace. Raises KeyError."""
-        target = self._services[service]
         fault = self.faults.take(service, request)
         if fault is None:
-            response = target.handle(request)
+            response = self._ask(service, request)
             self._record(service, request, response, response.status, None)
             return response
         if fault.kind == "lost_request":
@@ -105,7 +108,7 @@ class Sandbox:
             return answer
         if fault.kind == "slow" and fault.seconds is not None:
             self.clock.sleep(fault.seconds)
-        response = target.handle(request)
+        response = self._ask(service, request)
         if fault.kind == "status":
             answer = status_answer(service, fault)
             self._record(service, request, response, answer.status, fault)
@@ -117,6 +120,12 @@ class Sandbox:
         if fault.kind == "truncated" and len(response.body) > 1:
             return Dropped(partial=response)
         return Dropped(after=UNANSWERED_AFTER if fault.kind == "slow" else 0.0)
+
+    def _ask(self, service: str, request: Request) -> Response:
+        if service == "dataverse" and self.work365.habits is not USUAL:
+            with self.work365.by_api():
+                return self.dataverse.handle(request)
+        return self._services[service].handle(request)
 
     def perform(self, step: Step) -> None:
         """Do what people or time do. Raises ActionError, or PluginError when the CRM refuses."""
@@ -145,7 +154,12 @@ class Sandbox:
         }
 
     def _record(
-        self, service: str, request: Request, response: Response | None, status: int | None, fault: Fault | None
+        self,
+        service: str,
+        request: Request,
+        response: Response | None,
+        status: int | None,
+        fault: Fault | None,
     ) -> None:
         applied = 0
         if response is not None and service == "dataverse":
@@ -167,6 +181,13 @@ class Sandbox:
     def _after_a_change(self) -> None:
         if self._engine is not None:
             self._engine.work()
+
+
+def _habits(spec: Work365Spec | None) -> Habits:
+    if spec is None:
+        return USUAL
+    habits = Habits(spec.parent_log, spec.late_by or LATE_BY, spec.pushes, spec.copies_order_reference)
+    return USUAL if habits == USUAL else habits
 
 
 @cache

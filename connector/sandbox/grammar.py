@@ -17,13 +17,17 @@ from connector.sandbox.expected import Expect, status_word
 from connector.sandbox.notation import (
     Alias,
     CloudStatus,
+    Copies,
     Day,
     Duration,
     Effective,
     Guid,
     Instant,
+    ParentLog,
     ProviderKey,
+    Pushes,
     Reduction,
+    Span,
     State,
     Strict,
     Term,
@@ -234,6 +238,12 @@ class FaultStep(Strict):
     seconds: Annotated[float, Field(ge=0)] | None = None
 
 
+class EraseMarkerStep(Strict):
+    """A person empties a subscription's Order Reference, and the marker's own column if the world has one."""
+
+    subscription: Alias
+
+
 class Step(Strict):
     """One entry of the timeline: exactly one of the keys is given."""
 
@@ -247,6 +257,7 @@ class Step(Strict):
     set_lcl: SetLclStep | None = None
     link: LinkStep | None = None
     fault: FaultStep | None = None
+    erase_marker: EraseMarkerStep | None = None
     forget_state: bool | None = None
 
     @model_validator(mode="before")
@@ -288,6 +299,27 @@ class Access(Strict):
     partner_center: Literal["no_privilege"] | None = None
 
 
+class Work365Spec(Strict):
+    """What the organisation's Work 365 does otherwise than usual.
+
+    ``parent_log``: what becomes of the log when a client of the API changes a parent's quantity. ``pushes``: whether the
+    CRM's own engine raises parents. With ``declared`` (usual) the connector is told both; the rest it must find out.
+    """
+
+    parent_log: ParentLog = "makes"
+    late_by: Span | None = None
+    pushes: Pushes = "no"
+    copies_order_reference: Copies = "yes"
+    marker_column: bool = False
+    declared: bool = True
+
+    @model_validator(mode="after")
+    def _late_by_belongs_to_late(self) -> Work365Spec:
+        if self.late_by is not None and self.parent_log != "late":
+            raise ValueError("late_by says how late the log is made; leave it out or give parent_log: late")
+        return self
+
+
 class Scenario(Strict):
     """A world and its timeline. ``policy`` is handed to the connector as it is."""
 
@@ -300,6 +332,7 @@ class Scenario(Strict):
     configuration: dict[str, str] = Field(default_factory=dict)
     kill_switch: str | None = None
     engine: bool = False
+    work365: Work365Spec | None = None
     renewal_takes: Duration = timedelta(minutes=5)
     accept_only: bool = False
     access: Access = Field(default_factory=Access)

@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from connector.sandbox.clock import as_utc
 
@@ -65,6 +65,17 @@ def _duration(value: object) -> object:
     return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta():
+        raise ValueError("must be longer than nothing")
+    return value
+
+
+def _yes_no(value: object) -> object:
+    # YAML 1.1 reads a bare yes and no as true and false; both spellings mean the same here.
+    return ("yes" if value else "no") if isinstance(value, bool) else value
+
+
 def _effective(value: object) -> object:
     if isinstance(value, str):
         word = value.strip().lower().replace(" ", "_").replace("-", "_")
@@ -89,6 +100,11 @@ Alias = Annotated[str, BeforeValidator(_alias), Field(min_length=1)]
 Instant = Annotated[datetime, BeforeValidator(_instant)]
 Day = Annotated[date, BeforeValidator(_day)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Span = Annotated[Duration, AfterValidator(_positive)]
+"""A length of time that is longer than nothing."""
+Pushes = Annotated[Literal["yes", "no", "late"], BeforeValidator(_yes_no)]
+Copies = Annotated[Literal["yes", "no", "altered"], BeforeValidator(_yes_no)]
+ParentLog = Literal["makes", "late", "not_applicable", "none"]
 Guid = Annotated[str, BeforeValidator(_guid)]
 Effective = Annotated[date | Literal["immediately", "on_renewal"], BeforeValidator(_effective)]
 ProviderKey = Literal["partner_center", "linked", "manual", "do_nothing", "rest"]

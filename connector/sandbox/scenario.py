@@ -165,7 +165,7 @@ def _known_keys(model: type[BaseModel], place: Sequence[int | str]) -> list[str]
     keys: list[str] = []
     for candidate in current:
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            keys += list(candidate.model_fields)
+            keys += [field.alias or name for name, field in candidate.model_fields.items()]
     return keys
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from functools import cached_property
@@ -270,6 +270,18 @@ class Schema:
     def column(self, table: str, column: str) -> Column:
         """A column by logical names. Raises KeyError."""
         return self.tables[table].columns[column]
+
+    def add_column(self, table: str, name: str, described: Mapping[str, Any]) -> None:
+        """Give a table one more column (no lookup, no choice), described as in ``tables.yaml``."""
+        known = self.tables[table]
+        column = _column(table, name, described, choices={}, primary_id=False, primary_name=False)
+        wider = replace(known, columns={**known.columns, name: column})
+        self.tables[table] = self.by_set[wider.entity_set] = wider
+        for arrivals in self.incoming.values():
+            arrivals[:] = [(wider if owner is known else owner, lookup) for owner, lookup in arrivals]
+        for place, (owner, lookup) in self._collections.items():
+            if owner is known:
+                self._collections[place] = (wider, lookup)
 
     def collection(self, table: str, navigation: str) -> tuple[Table, Column] | None:
         """Where a collection-valued navigation property leads: the referencing table and its lookup column."""

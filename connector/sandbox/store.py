@@ -177,6 +177,12 @@ class Store:
                 if self._nesting == 0:
                     self._undo.clear()
 
+    def undone_by(self, undo: Callable[[], None]) -> None:
+        """Call ``undo`` if the transaction in which this is called comes to nothing."""
+        with self._lock:
+            if self._nesting:
+                self._undo.append(undo)
+
     @contextmanager
     def silent(self) -> Iterator[None]:
         """Writes without plug-ins and without the checks of lengths and options: to build worlds, bad ones included."""

@@ -9,11 +9,12 @@ from typing import Any
 from connector.sandbox.aliases import guid
 from connector.sandbox.bought import bought_subscription, commitment_end, created_on
 from connector.sandbox.grammar import RowValues, Scenario, SubscriptionSpec
+from connector.sandbox.habits import Kind
 from connector.sandbox.partner_center.resource import CloudCustomer
 from connector.sandbox.partner_center.service import PartnerCenterService
 from connector.sandbox.partner_center.subscription import CloudSubscription
 from connector.sandbox.store import Store
-from connector.sandbox.work365 import CONFIGURATION, LOG, PROVIDER, SUBSCRIPTION, TIME_ZONE_SETTING, Kind, Work365
+from connector.sandbox.work365 import CONFIGURATION, LOG, PROVIDER, SUBSCRIPTION, TIME_ZONE_SETTING, Work365
 
 KILL_SWITCH_SETTING = "LinkSub.KillSwitch"
 PROVIDER_LABELS = {

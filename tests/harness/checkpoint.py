@@ -35,7 +35,7 @@ class Checkpoint:
         self._skus = dict(cloud.skus)
         self._cloud = (dict(cloud._answered), cloud._serial, list(cloud.changes), cloud.accepted_writes)
         work365: Any = sandbox.work365
-        self._work365 = (work365._last_created, work365._logs_made)
+        self._work365 = (work365._last_created, work365._logs_made, list(work365.jobs))
         self._now = sandbox.clock.now()
 
     def restore(self) -> None:
@@ -61,7 +61,8 @@ class Checkpoint:
         cloud.skus = dict(self._skus)
         answered, cloud._serial, changes, cloud.accepted_writes = self._cloud
         cloud._answered, cloud.changes = dict(answered), list(changes)
-        sandbox.work365._last_created, sandbox.work365._logs_made = self._work365
+        sandbox.work365._last_created, sandbox.work365._logs_made, jobs = self._work365
+        sandbox.work365.jobs = list(jobs)
         sandbox.clock._now = self._now
         sandbox.faults.clear()
         sandbox.trace.__init__()
