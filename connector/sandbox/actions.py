@@ -16,6 +16,7 @@ from connector.sandbox.grammar import (
     CrmChangeStep,
     EraseMarkerStep,
     FaultStep,
+    LaggingReadsStep,
     LinkStep,
     ProviderChangeStep,
     SetLclStep,
@@ -51,6 +52,7 @@ class Actions:
             "set_lcl": self._set_lcl,
             "link": self._link,
             "fault": self._fault,
+            "lagging_reads": self._lagging_reads,
             "erase_marker": self._erase_marker,
         }
 
@@ -149,7 +151,15 @@ class Actions:
         self._store.update(SUBSCRIPTION, self._world.id_of(step.subscription), columns)
 
     def _fault(self, step: FaultStep) -> None:
-        self._faults.add(Fault(**step.model_dump()))
+        values = step.model_dump(exclude={"lasts"})
+        if step.lasts is not None:
+            values["until"] = self._clock.now() + step.lasts
+            if "times" not in step.model_fields_set:
+                values["times"] = None
+        self._faults.add(Fault(**values))
+
+    def _lagging_reads(self, step: LaggingReadsStep) -> None:
+        self._world.cloud.let_reads_lag(step.lag)
 
     def _erase_marker(self, step: EraseMarkerStep) -> None:
         self._subscription(step.subscription)

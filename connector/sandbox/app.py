@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import secrets
+from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from connector.sandbox.actions import Actions
 from connector.sandbox.clock import SandboxClock, wire_instant
 from connector.sandbox.dataverse.context import DataverseOptions
 from connector.sandbox.dataverse.service import DataverseService
+from connector.sandbox.deliveries import USUAL_DELAY, Deliveries, Delivery
 from connector.sandbox.engine import Engine
 from connector.sandbox.expectations import Writes, describe_subscription
 from connector.sandbox.faults import Dropped, Fault, FaultBook, status_answer
@@ -45,7 +48,8 @@ class Sandbox:
         self.clock = SandboxClock(scenario.clock)
         self.trace = Trace()
         now = self.clock.now
-        self.faults = FaultBook()
+        self.faults = FaultBook(now)
+        self.deliveries = Deliveries(self._deliver)
         self.sign_in = SignInService(
             now, tenant=TENANT, client_id=CLIENT_ID, client_secret=f"sandbox-{secrets.token_urlsafe(24)}"
         )
@@ -75,6 +79,7 @@ class Sandbox:
         self.work365.install()
         self.clock.observe(self.partner_center)
         self.clock.observe(self.work365)
+        self.clock.observe(self.deliveries)
         self._actions = Actions(self.world, self.clock, self.faults)
         self._engine = Engine(self.store, self.work365, self.partner_center, now) if scenario.engine else None
         self._services: dict[str, Service] = {
@@ -99,8 +104,13 @@ class Sandbox:
             response = self._ask(service, request)
             self._record(service, request, response, response.status, None)
             return response
-        if fault.kind == "lost_request":
+        return self._disturbed(service, request, fault)
+
+    def _disturbed(self, service: str, request: Request, fault: Fault) -> Response | Dropped:
+        if fault.kind in ("lost_request", "late"):
             self._record(service, request, None, None, fault)
+            if fault.kind == "late":
+                self._put_off(service, request, fault.after or USUAL_DELAY)
             return Dropped()
         if fault.kind == "status" and not fault.applied:
             answer = status_answer(service, fault)
@@ -116,10 +126,26 @@ class Sandbox:
         if fault.kind == "slow" and fault.seconds is not None:
             self._record(service, request, response, response.status, fault)
             return response
+        if fault.kind == "replayed":
+            self._record(service, request, response, response.status, fault)
+            self._record(service, request, self._ask(service, request), None, fault)
+            return response
         self._record(service, request, response, None, fault)
         if fault.kind == "truncated" and len(response.body) > 1:
             return Dropped(partial=response)
         return Dropped(after=UNANSWERED_AFTER if fault.kind == "slow" else 0.0)
+
+    def _put_off(self, service: str, request: Request, after: timedelta) -> None:
+        signed_in = self.sign_in.authorize(service, request.header("authorization")) == "ok"
+        self.deliveries.put_off(Delivery(self.clock.now() + after, service, request, signed_in))
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """A late request arrives. A token that was good when it was sent counts as good: a fresh one takes its place."""
+        service, request = delivery.service, delivery.request
+        if delivery.signed_in:
+            token = f"Bearer {self.sign_in.issue(service)}"
+            request = replace(request, headers={**request.headers, "authorization": token})
+        self._record(service, request, self._ask(service, request), None, Fault("late"))
 
     def _ask(self, service: str, request: Request) -> Response:
         if service == "dataverse" and self.work365.habits is not USUAL:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import unquote
 
@@ -14,7 +15,7 @@ from connector.sandbox.trace import batch_parts
 from connector.sandbox.wire import Request, Response, json_response
 
 ServiceName = Literal["dataverse", "partner_center", "sign_in"]
-FaultKind = Literal["lost_response", "lost_request", "status", "slow", "truncated"]
+FaultKind = Literal["lost_response", "lost_request", "status", "slow", "truncated", "replayed", "late"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Fault:
     ``lost_request``: closed without being processed. ``lost_response``: processed, then closed without an answer.
     ``status``: answered with it, unprocessed unless ``applied``. ``truncated``: processed, the body cut in the middle.
     ``slow``: processed; with ``seconds`` the answer comes after the clock moved on by so much, without it never.
+    ``replayed``: processed twice, answered with the first answer. ``late``: closed without being processed; the request
+    arrives ``after`` so much time, and nobody sees what it is answered. From ``until`` on there is no fault any more.
     """
 
     kind: FaultKind
@@ -41,6 +44,8 @@ class Fault:
     times: int | None = 1
     applied: bool = False
     seconds: float | None = None
+    after: timedelta | None = None
+    until: datetime | None = None
 
     def matches(self, service: str, request: Request) -> bool:
         """Whether this request is one that the fault is about."""
@@ -70,8 +75,9 @@ class Dropped:
 class FaultBook:
     """The faults that are set. Thread-safe; the first one that matches and is due is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] | None = None) -> None:
         self._lock = threading.Lock()
+        self._now = now
         self._waiting: list[_Armed] = []
 
     def add(self, fault: Fault) -> None:
@@ -85,8 +91,9 @@ class FaultBook:
             self._waiting.clear()
 
     def pending(self) -> list[Fault]:
-        """Faults that have not been used up."""
+        """Faults that have not been used up and are not over."""
         with self._lock:
+            self._drop_what_is_over()
             return [armed.fault for armed in self._waiting]
 
     def take(self, service: str, request: Request) -> Fault | None:
@@ -94,6 +101,7 @@ class FaultBook:
         if not self._waiting:
             return None
         with self._lock:
+            self._drop_what_is_over()
             for armed in self._waiting:
                 if not armed.fault.matches(service, request):
                     continue
@@ -106,6 +114,13 @@ class FaultBook:
                         self._waiting.remove(armed)
                 return armed.fault
         return None
+
+    def _drop_what_is_over(self) -> None:
+        if self._now is not None and any(armed.fault.until is not None for armed in self._waiting):
+            now = self._now()
+            self._waiting[:] = [
+                armed for armed in self._waiting if armed.fault.until is None or now < armed.fault.until
+            ]
 
 
 @dataclass(slots=True)

@@ -223,12 +223,15 @@ class LinkStep(Strict):
 
 
 class FaultStep(Strict):
-    """Something goes wrong with the requests that match."""
+    """Something goes wrong with the requests that match.
+
+    With ``for`` it lasts that long from when it is set, for any number of requests unless ``times`` is given.
+    """
 
     service: Literal["dataverse", "partner_center", "sign_in"] | None = None
     method: str | None = None
     path: str | None = None
-    kind: Literal["lost_response", "lost_request", "status", "slow", "truncated"] = "status"
+    kind: Literal["lost_response", "lost_request", "status", "slow", "truncated", "replayed", "late"] = "status"
     status: Annotated[int, Field(ge=100, le=599)] = 500
     body: Any = None
     retry_after: float | str | None = None
@@ -236,12 +239,27 @@ class FaultStep(Strict):
     times: Annotated[int, Field(ge=1)] | None = 1
     applied: bool = False
     seconds: Annotated[float, Field(ge=0)] | None = None
+    lasts: Annotated[Span | None, Field(alias="for")] = None
+    after: Span | None = None
+
+    @model_validator(mode="after")
+    def _after_belongs_to_late(self) -> FaultStep:
+        if self.after is not None and self.kind != "late":
+            raise ValueError("after says when a request of kind late is delivered; leave it out or give kind: late")
+        return self
 
 
 class EraseMarkerStep(Strict):
     """A person empties a subscription's Order Reference, and the marker's own column if the world has one."""
 
     subscription: Alias
+
+
+class LaggingReadsStep(Strict):
+    """From now on reads show a subscription as it was before any write that is younger than this. 0s ends it."""
+
+    service: Literal["partner_center"] = "partner_center"
+    lag: Annotated[Duration, Field(alias="for")]
 
 
 class Step(Strict):
@@ -257,6 +275,7 @@ class Step(Strict):
     set_lcl: SetLclStep | None = None
     link: LinkStep | None = None
     fault: FaultStep | None = None
+    lagging_reads: LaggingReadsStep | None = None
     erase_marker: EraseMarkerStep | None = None
     forget_state: bool | None = None
 

@@ -36,6 +36,7 @@ class Checkpoint:
         self._cloud = (dict(cloud._answered), cloud._serial, list(cloud.changes), cloud.accepted_writes)
         work365: Any = sandbox.work365
         self._work365 = (work365._last_created, work365._logs_made, list(work365.jobs))
+        self._later = (sandbox.deliveries.waiting, copy.deepcopy(cloud.replica))
         self._now = sandbox.clock.now()
 
     def restore(self) -> None:
@@ -63,6 +64,8 @@ class Checkpoint:
         cloud._answered, cloud.changes = dict(answered), list(changes)
         sandbox.work365._last_created, sandbox.work365._logs_made, jobs = self._work365
         sandbox.work365.jobs = list(jobs)
+        sandbox.deliveries.waiting, replica = self._later
+        cloud.replica = copy.deepcopy(replica)
         sandbox.clock._now = self._now
         sandbox.faults.clear()
         sandbox.trace.__init__()

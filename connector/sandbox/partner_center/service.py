@@ -6,6 +6,7 @@ Source: Partner Center developer documentation, "REST headers" (MS-RequestId), "
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import threading
@@ -24,6 +25,7 @@ from connector.sandbox.partner_center.answers import (
     subscription_not_found,
     tenant_not_found,
 )
+from connector.sandbox.partner_center.replica import Replica
 from connector.sandbox.partner_center.resource import (
     CloudCustomer,
     Sku,
@@ -90,6 +92,8 @@ class PartnerCenterService:
         self.skus: dict[tuple[str, str], Sku] = {}
         self.changes: list[CloudChange] = []
         self.accepted_writes = 0
+        self.replica: Replica | None = None
+        """What reads come from when they lag behind; None: they see everything."""
 
     # -- the world's side -------------------------------------------------------------------------------------------
 
@@ -106,12 +110,26 @@ class PartnerCenterService:
             limit = sub.max_quantity if sub.max_quantity is not None else known.max_quantity if known else 10_000
             self.skus[sub.product_id, sub.sku_id] = Sku(sub.product_id, sub.sku_id, sub.offer_name, 1, limit)
 
+    def let_reads_lag(self, lag: timedelta) -> None:
+        """From now on reads show what is older than ``lag``; nothing ends it."""
+        with self._lock:
+            self.replica = Replica(lag) if lag else None
+
+    def _written(self, before: CloudSubscription) -> None:
+        """Keep what a lagging read shows, if reads lag. Call it before the subscription changes."""
+        if self.replica is not None:
+            self.replica.written(copy.deepcopy(before), self.now())
+
+    def _shown(self, sub: CloudSubscription) -> CloudSubscription:
+        return sub if self.replica is None else self.replica.shown(sub, self.now())
+
     def edit(self, subscription_id: str, change: Callable[[CloudSubscription], None]) -> None:
         """Somebody changes a subscription in the portal: it just happens. Raises KeyError."""
         with self._lock:
             sub = self.subscriptions[subscription_id]
             before = _visible(sub)
             updates = sub.updates
+            self._written(sub)
             change(sub)
             if sub.updates == updates:
                 sub.updates += 1
@@ -124,7 +142,9 @@ class PartnerCenterService:
         with self._lock:
             before = self.subscriptions[subscription_id]
             body = {"quantity": quantity, "autoRenewEnabled": before.auto_renew}
-            self.subscriptions[subscription_id] = after = patched(before, body, self.now())
+            after = patched(before, body, self.now())
+            self._written(before)
+            self.subscriptions[subscription_id] = after
             self._note(subscription_id, None, _visible(before), _visible(after))
 
     def next_due(self) -> datetime | None:
@@ -139,8 +159,11 @@ class PartnerCenterService:
             for sub in self.subscriptions.values():
                 if sub.status in LIVE:
                     before = _visible(sub)
+                    old = None if self.replica is None else copy.deepcopy(sub)
                     if sub.term_passes(now, self.renewal_takes):
                         self._note(sub.id, None, before, _visible(sub))
+                        if old is not None and self.replica is not None:
+                            self.replica.written(old, now)
 
     # -- the clients' side ------------------------------------------------------------------------------------------
 
@@ -173,7 +196,7 @@ class PartnerCenterService:
                     return self._list_subscriptions(tenant, query)
                 case "GET", ["v1", "customers", tenant, "subscriptions", sub_id]:
                     with self._lock:
-                        sub = self._subscription(tenant, sub_id)
+                        sub = self._shown(self._subscription(tenant, sub_id))
                         return json_response(200, subscription_body(sub, self.now(), by_id=True))
                 case "PATCH", ["v1", "customers", tenant, "subscriptions", sub_id]:
                     with self._lock:
@@ -236,7 +259,7 @@ class PartnerCenterService:
     def _list_subscriptions(self, tenant: str, query: dict[str, str]) -> Response:
         with self._lock:
             customer = self._customer(tenant)
-            own = [sub for sub in self.subscriptions.values() if sub.tenant == customer.tenant]
+            own = [self._shown(sub) for sub in self.subscriptions.values() if sub.tenant == customer.tenant]
             if "order_id" in query:
                 own = [sub for sub in own if sub.order_id == query["order_id"]]
             if "mpn_id" in query:
@@ -270,6 +293,7 @@ class PartnerCenterService:
         if before.legacy and condition is not None and condition.strip().strip('"') not in (etag(before), "*"):
             raise Refused(400, "2055", "Etag is no longer valid")
         after = patched(before, body, now)
+        self._written(before)
         self.subscriptions[before.id] = after
         self.accepted_writes += 1
         self._note(after.id, request_id, _visible(before), _visible(after))
@@ -288,7 +312,13 @@ class PartnerCenterService:
         for key in old:
             del self._answered[key]
 
-    def _note(self, sub_id: str, request_id: str | None, before: dict[str, Any], after: dict[str, Any]) -> None:
+    def _note(
+        self,
+        sub_id: str,
+        request_id: str | None,
+        before: dict[str, Any],
+        after: dict[str, Any],
+    ) -> None:
         moved = {key: (before[key], value) for key, value in after.items() if before[key] != value}
         self.changes.append(CloudChange(self.now(), sub_id, request_id, moved))
 
