@@ -14,12 +14,14 @@ from connector.sandbox.actions import Actions
 from connector.sandbox.clock import SandboxClock, wire_instant
 from connector.sandbox.dataverse.context import DataverseOptions
 from connector.sandbox.dataverse.service import DataverseService
+from connector.sandbox.deaths import Watch
 from connector.sandbox.deliveries import USUAL_DELAY, Deliveries, Delivery
 from connector.sandbox.engine import Engine
 from connector.sandbox.expectations import Writes, describe_subscription
 from connector.sandbox.faults import Dropped, Fault, FaultBook, status_answer
 from connector.sandbox.grammar import Scenario, Step, Work365Spec
 from connector.sandbox.habits import LATE_BY, USUAL, Habits
+from connector.sandbox.notation import Effect
 from connector.sandbox.partner_center.service import PartnerCenterService, Replay
 from connector.sandbox.scenario import load_scenario
 from connector.sandbox.schema import Schema
@@ -36,6 +38,9 @@ UNANSWERED_AFTER = 0.2
 """Real seconds until a connection without an answer is closed: long enough to be seen, too short to wait for."""
 
 
+_NOBODY_SEES = Response(503)
+
+
 class Sandbox:
     """One world and everything that can be asked of it. Thread-safe.
 
@@ -49,6 +54,8 @@ class Sandbox:
         self.trace = Trace()
         now = self.clock.now
         self.faults = FaultBook(now)
+        self.watch: Watch | None = None
+        """What is set while a client's process is to die at a certain moment."""
         self.deliveries = Deliveries(self._deliver)
         self.sign_in = SignInService(
             now, tenant=TENANT, client_id=CLIENT_ID, client_secret=f"sandbox-{secrets.token_urlsafe(24)}"
@@ -98,7 +105,36 @@ class Sandbox:
         return cls(scenario, dataverse_options=dataverse_options)
 
     def handle(self, service: str, request: Request) -> Response | Dropped:
-        """Answer a request to one of the services, faults included, and keep it in the trace. Raises KeyError."""
+        """Answer a request to one of the services, faults included, and keep it in the trace. Raises KeyError.
+
+        While a watch is set, whoever set it looks after each call whether it has tripped: then the client is dead, and
+        what is returned is for nobody.
+        """
+        if self.watch is not None:
+            return self._watched(self.watch, service, request)
+        return self._answered(service, request)
+
+    def watch_for(self, effect: Effect | None = None, *, batch_items: int | None = None) -> Watch:
+        """Watch the calls from now on for the moment at which a scenario lets the process die; sets :attr:`watch`."""
+        self.watch = Watch(self.store, self.partner_center, effect, batch_items=batch_items)
+        return self.watch
+
+    def _watched(self, watch: Watch, service: str, request: Request) -> Response | Dropped:
+        with watch.calls:
+            if watch.cuts(service, request):
+                with self.dataverse.first_items(watch.batch_items):
+                    response = self._ask(service, request)
+                watch.tripped = True
+                self._record(service, request, response, None, None, cut=True)
+                return _NOBODY_SEES
+            if watch.tripped or not is_write(request):
+                return self._answered(service, request)
+            watch.begins()
+            answer = self._answered(service, request)
+            watch.ends()
+            return _NOBODY_SEES if watch.tripped and isinstance(answer, Dropped) else answer
+
+    def _answered(self, service: str, request: Request) -> Response | Dropped:
         fault = self.faults.take(service, request)
         if fault is None:
             response = self._ask(service, request)
@@ -186,10 +222,12 @@ class Sandbox:
         response: Response | None,
         status: int | None,
         fault: Fault | None,
+        *,
+        cut: bool = False,
     ) -> None:
         applied = 0
         if response is not None and service == "dataverse":
-            applied = applied_writes(request, response)
+            applied = applied_writes(request, response, cut=cut)
         elif response is not None and service == "partner_center":
             accepted = is_write(request) and 200 <= response.status < 300 and not isinstance(response, Replay)
             applied = int(accepted)

@@ -105,6 +105,8 @@ Span = Annotated[Duration, AfterValidator(_positive)]
 Pushes = Annotated[Literal["yes", "no", "late"], BeforeValidator(_yes_no)]
 Copies = Annotated[Literal["yes", "no", "altered"], BeforeValidator(_yes_no)]
 ParentLog = Literal["makes", "late", "not_applicable", "none"]
+Effect = Literal["parent_raised", "purchased", "scheduled", "acknowledged"]
+"""What a call of a client did, as far as scenarios name it."""
 Guid = Annotated[str, BeforeValidator(_guid)]
 Effective = Annotated[date | Literal["immediately", "on_renewal"], BeforeValidator(_effective)]
 ProviderKey = Literal["partner_center", "linked", "manual", "do_nothing", "rest"]

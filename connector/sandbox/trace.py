@@ -109,14 +109,19 @@ def batch_parts(body: bytes) -> Iterable[tuple[str, str]]:
             yield method.decode("ascii"), rest.split(b" HTTP/1.")[0].strip().decode("utf-8", "replace")
 
 
-def applied_writes(request: Request, response: Response) -> int:
-    """How many write operations of a Dataverse request took effect, judged by its answer."""
+def applied_writes(request: Request, response: Response, *, cut: bool = False) -> int:
+    """How many write operations of a Dataverse request took effect, judged by its answer.
+
+    ``cut``: the batch was carried out in part only, so what lies behind the last answer counts for nothing.
+    """
     if not is_write(request):
         return 0
     if not request.path.rstrip("/").endswith("/$batch"):
         return 1 if 200 <= response.status < 300 else 0
     reads = [method in _SAFE for method, _ in batch_parts(request.body)]
     done = [status in _DONE for line in response.body.split(b"\n") if (status := _inner_status(line))]
+    if cut:
+        reads = reads[: len(done)]
     if len(reads) == len(done):
         return sum(ok and not read for read, ok in zip(reads, done, strict=True))
     # A change set that failed answers once for all of its parts, a batch that stopped says nothing of the rest.

@@ -65,7 +65,7 @@ class Checkpoint:
         sandbox.work365._last_created, sandbox.work365._logs_made, jobs = self._work365
         sandbox.work365.jobs = list(jobs)
         sandbox.deliveries.waiting, replica = self._later
-        cloud.replica = copy.deepcopy(replica)
+        cloud.replica, sandbox.watch = copy.deepcopy(replica), None
         sandbox.clock._now = self._now
         sandbox.faults.clear()
         sandbox.trace.__init__()

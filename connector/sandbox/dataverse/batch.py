@@ -7,8 +7,10 @@ An error ends the batch with an outer 400 that still carries the answers so far;
 from __future__ import annotations
 
 import re
+import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from connector.sandbox.dataverse.call import MAX_URL_IN_BATCH, Call, Preferences, split_address
@@ -43,6 +45,16 @@ class Batch:
     def __init__(self, context: Context, dispatch: Callable[[Call], Response]) -> None:
         self._context = context
         self._dispatch = dispatch
+        self._thread = threading.local()
+
+    @contextmanager
+    def first_items(self, count: int | None) -> Iterator[None]:
+        """While inside, batches of this thread end after so many items, as if the server were cut off there."""
+        self._thread.items = count
+        try:
+            yield
+        finally:
+            self._thread.items = None
 
     def answer(self, call: Call, origin: str) -> Response:
         """The answer to a batch. Raises ODataError (400), with nothing done, for one that cannot be understood."""
@@ -56,7 +68,7 @@ class Batch:
         go_on = CONTINUE in call.preferences
         pieces: list[bytes] = []
         failed = False
-        for item in items:
+        for item in items[: getattr(self._thread, "items", None)]:
             piece, succeeded = (
                 self._set(item, call, origin) if isinstance(item, ChangeSet) else self._one(item, call, origin)
             )

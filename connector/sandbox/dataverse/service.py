@@ -59,6 +59,7 @@ class DataverseService:
         self._fetch = FetchReader(self._context)
         self._metadata = Metadata(self._context)
         self._batch = Batch(self._context, self._dispatch)
+        self.first_items = self._batch.first_items
         _add_base_rows(store)
 
     def expire_delta_tokens(self) -> None:

@@ -51,6 +51,8 @@ class CloudChange:
     subscription_id: str
     request_id: str | None
     fields: dict[str, tuple[object, object]]
+    by_client: bool = False
+    """Whether a client of the API asked for it, and not a person, another party or the calendar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +298,7 @@ class PartnerCenterService:
         self._written(before)
         self.subscriptions[before.id] = after
         self.accepted_writes += 1
-        self._note(after.id, request_id, _visible(before), _visible(after))
+        self._note(after.id, request_id, _visible(before), _visible(after), by_client=True)
         answer = self._changed(after, now)
         if request_id is not None:
             self._answered[request_id.lower(), before.id] = _Remembered(digest, now, answer)
@@ -318,9 +320,11 @@ class PartnerCenterService:
         request_id: str | None,
         before: dict[str, Any],
         after: dict[str, Any],
+        *,
+        by_client: bool = False,
     ) -> None:
         moved = {key: (before[key], value) for key, value in after.items() if before[key] != value}
-        self.changes.append(CloudChange(self.now(), sub_id, request_id, moved))
+        self.changes.append(CloudChange(self.now(), sub_id, request_id, moved, by_client))
 
 
 def _visible(sub: CloudSubscription) -> dict[str, Any]:
