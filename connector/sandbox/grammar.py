@@ -6,12 +6,13 @@ is given as null are told apart by ``model_fields_set``, since ``customer: null`
 
 from __future__ import annotations
 
+import typing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from connector.sandbox.expected import Expect, status_word
 from connector.sandbox.notation import (
@@ -20,9 +21,12 @@ from connector.sandbox.notation import (
     Copies,
     Day,
     Duration,
+    Effect,
     Effective,
     Guid,
+    HostName,
     Instant,
+    Journal,
     ParentLog,
     ProviderKey,
     Pushes,
@@ -32,6 +36,16 @@ from connector.sandbox.notation import (
     Strict,
     Term,
 )
+
+
+def _crash_point(value: object) -> object:
+    known = typing.get_args(Effect)
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if value is None or number or (isinstance(value, str) and value in known):
+        return value
+    raise ValueError(f"must be a number of calls from 1 on, or one of: {', '.join(known)}")
 
 
 class ProviderAccountSpec(Strict):
@@ -178,12 +192,27 @@ class ChangeStep(Strict):
 
 
 class RunStep(Strict):
-    """One pass of the real connector. What ``exit`` does not give is not compared."""
+    """One pass of the real connector. What ``exit`` does not give is not compared.
+
+    ``crash_after`` is a number of answered calls, or what took effect by a call of this pass. ``crash_in_batch`` is how
+    many items (single operations and change sets) of the first batch that writes are carried out before the end.
+    ``host`` is where the pass runs and ``journal`` which state it finds there: host a has the main one and every other
+    host one of its own, unless it is ``shared``.
+    """
 
     exit: int | None = None
     dry_run: bool = False
     only: Alias | None = None
-    crash_after: Annotated[int, Field(ge=1)] | None = None
+    crash_after: Annotated[int | Effect | None, BeforeValidator(_crash_point)] = None
+    crash_in_batch: Annotated[int, Field(ge=0)] | None = None
+    host: HostName = "a"
+    journal: Journal | None = None
+
+    @model_validator(mode="after")
+    def _one_death(self) -> RunStep:
+        if self.crash_after is not None and self.crash_in_batch is not None:
+            raise ValueError("give either crash_after or crash_in_batch, not both: a process dies once")
+        return self
 
 
 class ProviderChangeStep(CloudValues):

@@ -107,6 +107,8 @@ Copies = Annotated[Literal["yes", "no", "altered"], BeforeValidator(_yes_no)]
 ParentLog = Literal["makes", "late", "not_applicable", "none"]
 Effect = Literal["parent_raised", "purchased", "scheduled", "acknowledged"]
 """What a call of a client did, as far as scenarios name it."""
+Journal = Literal["shared", "own", "lost", "older"]
+HostName = Annotated[str, BeforeValidator(_alias), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 Guid = Annotated[str, BeforeValidator(_guid)]
 Effective = Annotated[date | Literal["immediately", "on_renewal"], BeforeValidator(_effective)]
 ProviderKey = Literal["partner_center", "linked", "manual", "do_nothing", "rest"]

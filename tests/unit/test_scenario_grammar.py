@@ -87,6 +87,49 @@ def test_everything_else_that_the_grammar_names_loads() -> None:
     assert found[5].run is not None and found[6].run is not None
 
 
+def test_worlds_deaths_hosts_and_networks_load() -> None:
+    found = steps("""
+  - run: {crash_after: parent_raised}
+  - run: {crash_in_batch: 0, host: b, journal: own}
+  - run: {crash_after: 4, host: second-host, journal: older}
+  - fault: {service: partner_center, method: PATCH, kind: status, status: 503, for: 104s}
+  - fault: {service: dataverse, kind: replayed, for: 1m, times: 2, skip: 1}
+  - fault: {service: partner_center, kind: late, after: 40m}
+  - lagging_reads: {service: partner_center, for: 90s}
+  - erase_marker: {subscription: s}
+  - crm_change: {subscription: s, order_reference: null}
+  - expect: {subscriptions: {s: {order_reference: null}, t: {order_reference: 4711}}}
+""")
+    runs = [step.run for step in found[:3]]
+    assert [run.crash_after for run in runs if run is not None] == ["parent_raised", None, 4]
+    assert [(run.host, run.journal) for run in runs if run is not None] == [
+        ("a", None), ("b", "own"), ("second-host", "older"),
+    ]  # fmt: skip
+    assert found[3].fault is not None and found[3].fault.lasts == timedelta(seconds=104)
+    assert found[5].fault is not None and found[5].fault.after == timedelta(minutes=40)
+    assert found[6].lagging_reads is not None and found[6].lagging_reads.lag == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(
+    ("text", "pushes", "copies"),
+    [
+        ("{pushes: no, copies_order_reference: yes}", "no", "yes"),
+        ("{pushes: yes, copies_order_reference: no}", "yes", "no"),
+        ("{pushes: 'yes', copies_order_reference: 'no'}", "yes", "no"),
+        ("{pushes: true, copies_order_reference: false}", "yes", "no"),
+        ("{pushes: late, copies_order_reference: altered}", "late", "altered"),
+        ("{}", "no", "yes"),
+    ],
+)
+def test_yes_and_no_mean_the_same_however_yaml_reads_them(text: str, pushes: str, copies: str) -> None:
+    spec = parse_scenario(f"work365: {text}").work365
+    assert spec is not None and (spec.pushes, spec.copies_order_reference, spec.parent_log) == (pushes, copies, "makes")
+
+
+def test_a_scenario_without_the_section_has_the_usual_work365() -> None:
+    assert parse_scenario("accounts: []").work365 is None and parse_scenario("work365:").work365 is None
+
+
 def test_subscriptions_take_what_bad_worlds_need() -> None:
     scenario = parse_scenario("""
 accounts: [{id: a, provider_accounts: [{tenant: wrong}, {provider: null, tenant: null}]}]
@@ -155,6 +198,25 @@ steps:
         ("accounts: [{id: a, tenant: xyz}]", "not a GUID"),
         ("steps: [{expect: {lcls: {a: [{message: '('}]}}}]", "not a regular expression"),
         ("steps: [{change: {subscription: a, quantity: 1, by: 1}}]", "either quantity or by"),
+        ("work365: {parent_logs: late}", "did you mean 'parent_log'?"),
+        ("work365: {parent_log: never}", "'makes', 'late', 'not_applicable' or 'none'"),
+        ("work365: {late_by: 5s}", "give parent_log: late"),
+        ("work365: {parent_log: late, late_by: 0s}", "longer than nothing"),
+        ("work365: {pushes: sometimes}", "'yes', 'no' or 'late'"),
+        ("steps: [{run: {crash_after: bought}}]", "or one of: parent_raised, purchased, scheduled, acknowledged"),
+        ("steps: [{run: {crash_after: 0}}]", "a number of calls from 1 on"),
+        ("steps: [{run: {crash_after: true}}]", "a number of calls from 1 on"),
+        ("steps: [{run: {crash_after: 1, crash_in_batch: 1}}]", "a process dies once"),
+        ("steps: [{run: {crash_in_batch: -1}}]", "greater than or equal to 0"),
+        ("steps: [{run: {host: ../b}}]", "steps[1].run.host"),
+        ("steps: [{run: {journal: borrowed}}]", "'shared', 'own', 'lost' or 'older'"),
+        ("steps: [{fault: {after: 1m}}]", "give kind: late"),
+        ("steps: [{fault: {fore: 1m}}]", "did you mean 'for'?"),
+        ("steps: [{fault: {lasts: 1m}}]", "unknown key"),
+        ("steps: [{fault: {for: 0s}}]", "longer than nothing"),
+        ("steps: [{lagging_reads: {}}]", "steps[1].lagging_reads.for: missing"),
+        ("steps: [{lagging_reads: {service: dataverse, for: 1m}}]", "'partner_center'"),
+        ("steps: [{erase_marker: {subscription: nobody}}]", "no such id 'nobody'"),
     ],
 )
 def test_what_is_no_scenario_is_refused_with_the_reason(text: str, needle: str) -> None:
