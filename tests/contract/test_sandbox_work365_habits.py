@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -256,3 +257,27 @@ def test_a_person_writes_any_order_reference_or_none() -> None:
     assert row(sandbox, "p")[REFERENCE] == "SO-4712"
     do(sandbox, crm_change={"subscription": "p", "order_reference": None})
     assert row(sandbox, "p")[REFERENCE] is None
+
+
+def test_clients_of_several_threads_lose_no_late_log() -> None:
+    sandbox = world(parent_log="late", pushes="late")
+    failures: list[BaseException] = []
+
+    def client(first: int) -> None:
+        try:
+            for step in range(10):
+                api(sandbox, "p", 1000 + first * 100 + step)
+                sandbox.clock.sleep(1)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    do(sandbox, advance="1m")
+    assert failures == [] and sandbox.work365.jobs == []
+    assert len(told(sandbox, "p")) == 40
+    assert sum(quantity for quantity, _ in told(sandbox, "p")) == row(sandbox, "p")[QUANTITY] - 25

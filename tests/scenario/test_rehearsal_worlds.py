@@ -100,6 +100,29 @@ def test_every_host_keeps_its_own_journal_and_the_seats_are_bought_once() -> Non
         assert not rehearsal.state.exists() and not (rehearsal.state.parent / "hosts").exists()
 
 
+@pytest.mark.parametrize(
+    ("parent_log", "pushes", "copies"),
+    [("late", "no", "yes"), ("late", "late", "yes"), ("not_applicable", "yes", "altered"), ("none", "late", "no")],
+)
+def test_no_world_makes_a_connector_that_was_told_nothing_buy_seats_twice(
+    parent_log: str, pushes: str, copies: str
+) -> None:
+    section = {"parent_log": parent_log, "pushes": pushes, "copies_order_reference": copies, "declared": False}
+    steps = [{"run": {"crash_after": "parent_raised"}}, {"run": {}}, {"advance": "10m"}, {"run": {}}]
+    with family(*steps, work365=section) as rehearsal:
+        assert rehearsal.play().differences == rehearsal.crashes_of_the_sandbox == []
+        bought = rehearsal.sandbox.world.bought("p-e3")
+        assert bought is not None and bought.quantity in (25, 35)
+        assert rehearsal.sandbox.writes().provider == (bought.quantity - 25) // 10
+
+
+@pytest.mark.parametrize("kind", [{"kind": "late"}, {"kind": "replayed"}])
+def test_a_purchase_that_the_network_delays_or_repeats_ends_at_its_number(kind: dict[str, str]) -> None:
+    fault = {"fault": {"service": "partner_center", "method": "PATCH", **kind}}
+    end = {"expect": {"provider": {"p-e3": {"quantity": 35}}, "lcls": {"ny-e3": [{"status": "Provisioned"}]}}}
+    assert played(fault, {"run": {}}, {"advance": "2h"}, {"run": {"exit": 0}}, end) == []
+
+
 def test_an_older_journal_of_a_host_that_never_wrote_is_a_step_that_cannot_be_played() -> None:
     (difference,) = played({"run": {"journal": "older"}})
     assert difference.startswith("step 2 run: cannot be done: no pass of host a has written anything")
