@@ -21,6 +21,8 @@ from connector.document import Document, KeyPath, Problem, parse_document, read_
 from connector.errors import ConfigError, MappingError
 
 BUILT_IN = "work365"
+OWN_MARKER = "marker"
+"""linksub's word for a column of its own, on a subscription: no CRM comes with one, so the built-in mapping has none."""
 OPEN_CHOICES = frozenset({"provider_type"})
 """Choices to which a mapping may add keys: a provider plug-in of another package brings its own."""
 
@@ -217,9 +219,10 @@ def _word_problems(document: Document, mapping: CrmMapping, words: CrmMapping) -
             yield missing(("tables", word), "add the table")
             continue
         own = mapping.tables[word].columns
-        for column_word in own.keys() - table.columns.keys():
-            yield unknown(("tables", word, "columns", column_word), list(table.columns))
-        for column_word, column in table.columns.items():
+        known = _known_columns(word, table)
+        for column_word in own.keys() - known.keys():
+            yield unknown(("tables", word, "columns", column_word), list(known))
+        for column_word, column in known.items():
             key: KeyPath = ("tables", word, "columns", column_word)
             if column_word not in own:
                 if not column.optional:
@@ -246,6 +249,13 @@ def _word_problems(document: Document, mapping: CrmMapping, words: CrmMapping) -
                 yield unknown(("choices", choice, choice_key), list(keys))
         for choice_key in keys.keys() - own_keys.keys():
             yield missing(("choices", choice, choice_key), "add it with the label that the organisation uses")
+
+
+def _known_columns(word: str, table: TableMapping) -> dict[str, ColumnMapping]:
+    """The columns that a table of a mapping may have: those of the built-in mapping, and the marker's own."""
+    if word != "subscription":
+        return dict(table.columns)
+    return {OWN_MARKER: ColumnMapping(column=OWN_MARKER, evidence="assumed", optional=True), **table.columns}
 
 
 def fold(label: str) -> str:

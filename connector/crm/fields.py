@@ -76,6 +76,14 @@ class Fields:
             return None
         return value.strip() or None
 
+    def as_written(self, word: str) -> str | None:
+        """Text exactly as it stands, for a column that may be written back."""
+        value = self.raw(word)
+        if value is not None and not isinstance(value, str):
+            self._odd(word, value)
+            return None
+        return value or None
+
     def lookup(self, word: str) -> str | None:
         """The GUID that a lookup holds."""
         value = self.raw(word)

@@ -15,7 +15,7 @@ from typing import Any
 
 from connector.crm.dataverse import DataverseClient, Row
 from connector.errors import MappingError, ProtocolError
-from connector.mapping import ColumnMapping, CrmMapping, TableMapping, fold
+from connector.mapping import OWN_MARKER, ColumnMapping, CrmMapping, TableMapping, fold
 
 NEEDED_CHOICES: Mapping[str, tuple[str, ...]] = {
     "provisioning_status": ("awaiting", "provisioned", "failed"),
@@ -28,6 +28,7 @@ NEEDED_CHOICES: Mapping[str, tuple[str, ...]] = {
 
 _LOOKUP_TYPES = frozenset({"Lookup", "Customer", "Owner"})
 _CHOICE_TYPES = frozenset({"Picklist", "State", "Status"})
+_TEXT_TYPES = frozenset({"String", "Memo"})
 _ENGLISH = 1033
 _CASTS = {"Picklist": "Picklist", "State": "State", "Status": "Status"}
 
@@ -169,7 +170,7 @@ def _questions(table: TableMapping) -> Iterable[tuple[str, str]]:
     if "statuscode" in chosen:
         yield "Status", f"{typed}.StatusAttributeMetadata?$select=LogicalName&$expand=OptionSet($select=Options)"
     yield "String", f"{typed}.StringAttributeMetadata?$select=LogicalName,MaxLength"
-    if any(word == "message" for word in table.columns):
+    if table.columns.keys() & {"message", OWN_MARKER}:
         yield "Memo", f"{typed}.MemoAttributeMetadata?$select=LogicalName,MaxLength"
     if any(column.lookup is not None for column in table.columns.values()):
         select = "$select=ReferencingAttribute,ReferencedEntity,ReferencingEntityNavigationPropertyName"
@@ -197,12 +198,15 @@ def _read_table(
         place = f"tables.{word}.columns.{column_word}"
         attribute = attributes.get(column.column)
         if attribute is None:
-            if not column.optional:
+            # A marker that went elsewhere than the mapping says would be lost with the next edit of the mapping.
+            if not column.optional or column_word == OWN_MARKER:
                 readable = [name for name, row in attributes.items() if not row.get("AttributeOf")]
                 problems.append(f"{place}: {_missing_column(table.logical_name, column.column, readable)}")
             continue
         kind = str(attribute.get("AttributeType"))
         wrong = _wrong_kind(column, kind, attribute)
+        if wrong is None and column_word == OWN_MARKER and kind not in _TEXT_TYPES:
+            wrong = f"is no text but {kind}, and cannot hold the marker"
         if wrong is not None:
             problems.append(f"{place}: the column {column.column!r} of {table.logical_name!r} {wrong}")
             continue

@@ -14,11 +14,12 @@ from connector.crm.families import FamilyReader
 from connector.crm.fields import guid
 from connector.crm.lookup import find_matches
 from connector.crm.metadata import OrgMetadata, Table, metadata_key, number_of, read_metadata
-from connector.crm.rows import LOG_WORDS, STATUS_KEYS, SUBSCRIPTION_WORDS, RowReader
+from connector.crm.rows import LOG_WORDS, STATUS_KEYS, SUBSCRIPTION_WORDS, RowReader, marker_word
+from connector.domain.marker import ROW_PREFIX
 from connector.domain.model import LicenseChangeLog, Subscription, SubscriptionId
 from connector.errors import ConfigError, Rejected
 from connector.http.transport import Transport
-from connector.mapping import CrmMapping
+from connector.mapping import OWN_MARKER, CrmMapping
 from connector.sync.ports import Clock, CrmSettings, FamilyRows, LogUpdate, Match, OpenLogs
 
 T = TypeVar("T")
@@ -186,9 +187,11 @@ class DataverseCrm:
         names = self._mapping.settings
         name = configuration.columns["name"].property
         conditions = [f"{name} eq {text_literal(wanted)}" for wanted in (names.time_zone, names.kill_switch)]
-        linked = metadata.tables["subscription"].columns["linked_parent"].property
-        counted = [query(metadata.tables["subscription"].entity_set + COUNT, select=[], where=f"{linked} ne null")]
-        rows, provider_rows, currency_rows, *count = self.client.read_many(
+        subscriptions = metadata.tables["subscription"]
+        linked = subscriptions.columns["linked_parent"].property
+        counted = [query(subscriptions.entity_set + COUNT, select=[], where=f"{linked} ne null")]
+        marker_column = subscriptions.columns[marker_word(subscriptions)].property
+        rows, provider_rows, currency_rows, marked, *count = self.client.read_many(
             [
                 query(
                     configuration.entity_set,
@@ -197,17 +200,32 @@ class DataverseCrm:
                 ),
                 query(providers.entity_set, select=providers.properties(["name", "type"])),
                 query(currencies.entity_set, select=currencies.properties(["code"])),
+                query(
+                    subscriptions.entity_set,
+                    select=[subscriptions.primary_id, marker_column],
+                    where=f"startswith({marker_column},{text_literal(ROW_PREFIX)})",
+                    order=[f"{subscriptions.primary_id} asc"],
+                ),
                 *(counted if self._count_linked else ()),
             ],
             operation="read settings",
         )
         zone = _setting(configuration, rows, names.time_zone)
-        logs, subscriptions = metadata.tables["license_change_log"], metadata.tables["subscription"]
-        lengths = [table.columns["order_reference"].max_length or _DEFAULT_LENGTH for table in (logs, subscriptions)]
+        logs = metadata.tables["license_change_log"]
+        own = subscriptions.columns.get(OWN_MARKER)
+        shared = [table.columns["order_reference"] for table in (logs, subscriptions)]
         self._settings = CrmSettings(
             time_zone=zone,
             kill_switch=_setting(configuration, rows, names.kill_switch),
-            order_reference_length=min(lengths),
+            marker_length=min(column.max_length or _DEFAULT_LENGTH for column in ([own] if own else shared)),
+            marker_is_shared=own is None,
+            # Dataverse compares without regard to case.
+            marked_parents=tuple(
+                SubscriptionId(key)
+                for row in marked
+                if str(row.get(marker_column) or "").startswith(ROW_PREFIX)
+                and (key := guid(row.get(subscriptions.primary_id))) is not None
+            ),
             message_length=logs.columns["message"].max_length or _DEFAULT_LENGTH,
             linked_subscriptions=int(count[0][0]["@odata.count"]) if count else None,
         )

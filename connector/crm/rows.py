@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from connector.crm.fields import Fields, guid, price_per_month
-from connector.crm.metadata import OrgMetadata
+from connector.crm.metadata import OrgMetadata, Table
 from connector.domain.model import (
     CatalogueEntry,
     LicenseChangeLog,
@@ -26,13 +26,14 @@ from connector.domain.model import (
     SubscriptionId,
     TenantId,
 )
+from connector.mapping import OWN_MARKER
 
 # fmt: off
 SUBSCRIPTION_WORDS = (
     "name", "customer", "contract", "product", "bundle_parent", "linked_parent", "quantity", "provider",
     "provider_account", "part_number", "provider_subscription", "is_trial", "commitment_end",
     "deactivate_on", "reduction_behavior", "reduction_window", "order_reference", "cost_price",
-    "sales_unit", "currency", "state", "created_on",
+    "sales_unit", "currency", "state", "created_on", OWN_MARKER,
 )
 LOG_WORDS = (
     "name", "subscription", "customer", "quantity", "kind", "status", "message", "effective_date",
@@ -115,7 +116,8 @@ class RowReader:
                 fields.raw("cost_price"), unit, self.currencies.get(currency) if currency is not None else None
             ),
             created_on=fields.instant("created_on"),
-            problems=tuple(fields.problems),
+            marker_text=fields.as_written(marker_word(fields.table)),
+            problems=tuple(dict.fromkeys(fields.problems)),
         )
 
     def log(self, row: Mapping[str, Any]) -> LicenseChangeLog | None:
@@ -223,3 +225,8 @@ class RowReader:
             )
             return None
         return ProviderSubscriptionId(normal or text)
+
+
+def marker_word(table: Table) -> str:
+    """The word of the subscription's column that holds the marker: its own, if the mapping names one."""
+    return OWN_MARKER if table.has(OWN_MARKER) else "order_reference"

@@ -11,14 +11,20 @@ named logs that are still open must add up exactly to what the arithmetic has to
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from connector.domain.model import LicenseChangeLog, LogId
 
 PREFIX = "ls1:"
+ROW_PREFIX = "ls2:"
+"""How the marker on a parent's row begins; the instant of the oldest change that it names follows."""
 _WIDTH = 4
+_MINUTES_SINCE = datetime(2020, 1, 1, tzinfo=UTC)
+_MINUTES = re.compile(re.escape(ROW_PREFIX) + r"([0-9a-z]{1,8});")
 
 
 def reference(log_id: LogId) -> str:
@@ -55,3 +61,14 @@ def decode(text: str | None, candidates: Iterable[LicenseChangeLog]) -> tuple[Li
     if len({reference(log.id) for log in found}) != len(found):
         return None
     return tuple(found)
+
+
+def oldest(text: str | None) -> datetime | None:
+    """When the oldest change was made that the marker on a row names, down to the minute; None for any other text."""
+    found = _MINUTES.match(text or "")
+    if found is None:
+        return None
+    try:
+        return _MINUTES_SINCE + timedelta(minutes=int(found[1], 36))
+    except OverflowError:
+        return None

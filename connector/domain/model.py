@@ -111,6 +111,8 @@ class Subscription:
     created_on: datetime | None = None
     problems: tuple[str, ...] = ()
     """What in the row could not be understood (unknown choice, absurd quantity); any entry quarantines its family."""
+    marker_text: str | None = None
+    """The column in which linksub keeps its marker on a parent, as it stands: one of its own, or Order Reference."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,15 @@ class CrmSettings:
 
     time_zone: str | None
     kill_switch: str | None
-    order_reference_length: int
+    marker_length: int
+    """How many UTF-16 units a marker may have: those of its own column, else of the shorter Order Reference."""
     message_length: int
     linked_subscriptions: int | None = None
     """How many subscriptions are linked to a parent, at most 5,000; None if nobody asked."""
+    marker_is_shared: bool = True
+    """Whether the marker stands in Order Reference, where a person may have written something."""
+    marked_parents: tuple[SubscriptionId, ...] = ()
+    """Subscriptions that carry a marker: something was begun there, though it may be that no log is open any more."""
 
 
 @dataclass(frozen=True, slots=True)

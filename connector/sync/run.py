@@ -197,7 +197,7 @@ class Pass:
             calendar,
             self.rules,
             self.providers,
-            marker.capacity(settings.order_reference_length),
+            marker.capacity(settings.marker_length),
             settings.message_length,
             self.options.lease_seconds,
         )

@@ -99,6 +99,8 @@ class FakeDataverse:
         self.page_size = 5000
         self.interfere: Callable[[str, str], Reply | None] = lambda method, path: None
         self.missing: set[str] = set()
+        self.kinds: dict[str, str] = {}
+        self.lengths: dict[str, int] = {}
         self.labels: dict[int, str] = {}
         self.choices: dict[str, dict[str, int]] = {}
         number = 700_001
@@ -259,15 +261,20 @@ class FakeDataverse:
         elif what.endswith(("StringAttributeMetadata", "MemoAttributeMetadata")):
             kind = "Memo" if "Memo" in what else "String"
             answer = {
-                "value": [{"LogicalName": c, "MaxLength": 40} for c, m in columns.items() if self._kind(m) == kind]
+                "value": [
+                    {"LogicalName": c, "MaxLength": self.lengths.get(c, 40)}
+                    for c, m in columns.items()
+                    if self._kind(m) == kind
+                ]
             }
         else:
             kind = what.split(".")[-1].removesuffix("AttributeMetadata")
             answer = {"value": [self._options(c, m) for c, m in columns.items() if self._kind(m) == kind]}
         return 200, {"Content-Type": "application/json"}, json.dumps(answer)
 
-    @staticmethod
-    def _kind(column: Any) -> str:
+    def _kind(self, column: Any) -> str:
+        if column.column in self.kinds:
+            return self.kinds[column.column]
         if column.lookup:
             return "Lookup"
         if column.choice:
@@ -289,5 +296,6 @@ def _translated(condition: str) -> Any:
     text = re.sub(pattern, r"(value('\1') in {\2})", condition)
     text = re.sub(r"(\b\w+) eq null", r"(value('\1') is None)", text)
     text = re.sub(r"(\b\w+) eq ('[^']*'|-?\d+)", r"(value('\1') == \2)", text)
+    text = re.sub(r"startswith\((\w+),('[^']*')\)", r"(str(value('\1') or '').lower().startswith(\2))", text)
     text = re.sub(r"(\b\w+) ge ([0-9TZ:-]+)", r"(value('\1') >= '\2')", text)
     return compile(text, "<filter>", "eval")

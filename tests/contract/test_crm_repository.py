@@ -28,7 +28,7 @@ from connector.errors import (
     Transient,
 )
 from connector.http.transport import Transport
-from connector.mapping import load_mapping
+from connector.mapping import ColumnMapping, CrmMapping, load_mapping
 from connector.sync.ports import Crm, LogUpdate
 from tests.contract.http_fakes import FakeClock, FakeDataverse, Reply, make_transport
 
@@ -130,7 +130,7 @@ def test_it_is_a_crm(crm: DataverseCrm) -> None:
 def test_settings_come_with_the_lengths_of_the_columns(crm: DataverseCrm, org: FakeDataverse) -> None:
     settings = crm.settings()
     assert (settings.time_zone, settings.kill_switch) == ("America/New_York", None)
-    assert (settings.order_reference_length, settings.message_length) == (40, 40)
+    assert (settings.marker_length, settings.marker_is_shared, settings.message_length) == (40, True, 40)
     assert len(org.requests) == 2
 
 
@@ -235,6 +235,87 @@ def test_metadata_that_was_just_read_is_not_doubted_when_a_query_is_refused(
     with pytest.raises(Rejected):
         crm.find_open_logs()
     assert len(org.requests) - before == 1
+
+
+# The marker's column
+
+
+MARKER = "new_linksubmarker"
+
+
+def with_own_marker() -> CrmMapping:
+    subscription = MAPPING.tables["subscription"]
+    own = ColumnMapping(column=MARKER, evidence="confirmed", optional=True)
+    table = subscription.model_copy(update={"columns": {**subscription.columns, "marker": own}})
+    return MAPPING.model_copy(update={"tables": {**MAPPING.tables, "subscription": table}})
+
+
+@pytest.fixture
+def own_org() -> Iterator[FakeDataverse]:
+    fake = FakeDataverse(with_own_marker())
+    fake.kinds[MARKER], fake.lengths[MARKER] = "Memo", 4000
+    fake.add("provider", LINKED, name="Linked", type="linked")
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        fake.install(mock)
+        yield fake
+
+
+@pytest.fixture
+def own_crm(transport: Transport, clock: FakeClock) -> DataverseCrm:
+    return DataverseCrm(transport, with_own_marker(), clock=clock)
+
+
+def test_a_marker_with_a_column_of_its_own_is_read_from_there_and_as_long_as_that(
+    own_crm: DataverseCrm, own_org: FakeDataverse
+) -> None:
+    add_subscription(own_org, 1, marker="ls2:2d0p8;", order_reference="PO 17")
+    settings = own_crm.settings()
+    assert (settings.marker_length, settings.marker_is_shared) == (4000, False)
+    found = own_crm.load_families([sub(1)]).subscriptions[sub(1)]
+    assert (found.marker_text, found.order_reference) == ("ls2:2d0p8;", "PO 17")
+
+
+def test_a_marker_without_a_column_of_its_own_shares_the_shorter_order_reference(
+    crm: DataverseCrm, org: FakeDataverse
+) -> None:
+    org.lengths = {"work365_subscription_orderreference": 200, "work365_licensechangelog_orderreference": 60}
+    assert (crm.settings().marker_length, crm.settings().marker_is_shared) == (60, True)
+
+
+def test_a_marker_that_is_no_text_is_a_problem_of_its_row_and_said_once(crm: DataverseCrm, org: FakeDataverse) -> None:
+    add_subscription(org, 1, order_reference=7)
+    found = crm.load_families([sub(1)]).subscriptions[sub(1)]
+    assert (found.marker_text, found.problems) == (None, ("order_reference is '7', which makes no sense here",))
+
+
+def test_a_marker_column_that_the_mapping_names_must_be_there(own_crm: DataverseCrm, own_org: FakeDataverse) -> None:
+    own_org.missing = {f"work365_subscription.{MARKER}"}
+    with pytest.raises(MappingError) as caught:
+        own_crm.settings()
+    assert caught.value.problems[0].startswith("tables.subscription.columns.marker: the table")
+
+
+@pytest.mark.parametrize("kind", ["Integer", "DateTime", "Boolean", "Lookup", "Virtual"])
+def test_a_marker_column_must_hold_text(own_crm: DataverseCrm, own_org: FakeDataverse, kind: str) -> None:
+    own_org.kinds[MARKER] = kind
+    with pytest.raises(MappingError) as caught:
+        own_crm.settings()
+    assert len(caught.value.problems) == 1 and MARKER in caught.value.problems[0]
+
+
+def test_parents_with_a_marker_are_told_with_the_settings_in_the_same_request(
+    crm: DataverseCrm, org: FakeDataverse
+) -> None:
+    org.page_size = 2
+    for number, text in enumerate(["ls2:a;1", "ls2:", "PO ls2:", None, "LS2:a;", "ls1:abcd", "ls2:b;2"]):
+        add_subscription(org, number, order_reference=text)
+    crm.settings()
+    before = len(org.requests)
+    org.page_size = 5000
+    assert crm.settings().marked_parents == (sub(0), sub(1), sub(6))
+    assert len(org.requests) - before == 1
+    org.page_size = 2
+    assert crm.settings().marked_parents == (sub(0), sub(1), sub(6))
 
 
 # Open logs
@@ -628,6 +709,7 @@ def test_every_field_of_a_good_row_arrives(crm: DataverseCrm, org: FakeDataverse
         part_number="CFQ7TTC0LFLX:0001", provider_account_id=sub(52), provider_subscription=sub(53), customer_id=ACCOUNT,  # type: ignore[arg-type]
         contract_id=sub(50), product_id=sub(51), is_trial=True, commitment_end=date(2026, 12, 31), deactivate_on=date(2026, 6, 30),
         reduction=ReductionBehavior.WITHIN_WINDOW, reduction_days=7, order_reference="ref", created_on=datetime(2026, 1, 1, tzinfo=UTC),
+        marker_text=" ref ",
     )  # fmt: skip
     assert found.etag.startswith('W/"')
 

@@ -114,6 +114,32 @@ def test_optional_columns_may_be_left_out_and_provider_types_added(tmp_path: Pat
     assert mapping.choices["provider_type"]["distributor"] == ["Distributor A"]
 
 
+SHARED = "      order_reference: { column: work365_subscription_orderreference, evidence: assumed }\n"
+
+
+def test_a_column_for_the_marker_may_be_named_by_removing_the_comment_sign(tmp_path: Path) -> None:
+    mapping = load_mapping(changed(tmp_path, ("# marker: {", "marker: {")))
+    assert mapping.tables["subscription"].columns["marker"].column == "new_linksubmarker"
+    assert "marker" not in load_mapping("work365").tables["subscription"].columns
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("marker: { column: work365_subscription_orderreference, evidence: confirmed }", "names the same column"),
+        ("marker: { column: new_x, evidence: confirmed, lookup: account }", "has another lookup"),
+        ("marke: { column: new_x, evidence: confirmed }", "did you mean 'marker'?"),
+    ],
+)
+def test_a_column_for_the_marker_is_a_plain_column_of_its_own(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in "\n".join(problems_of(changed(tmp_path, (SHARED, f"{SHARED}      {text}\n"))))
+
+
+def test_only_a_subscription_has_a_marker(tmp_path: Path) -> None:
+    path = changed(tmp_path, ("      code: {", "      marker: { column: new_x, evidence: assumed }\n      code: {"))
+    assert "is not a word that linksub knows" in "\n".join(problems_of(path))
+
+
 def test_a_file_that_is_a_list_or_empty_is_a_mapping_error(tmp_path: Path) -> None:
     for content in ("- a\n- b\n", ""):
         path = tmp_path / "own.yaml"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from connector.domain import marker
@@ -52,3 +54,26 @@ def test_twins_that_the_marker_does_not_name_do_not_disturb_it():
 @pytest.mark.parametrize(("length", "room"), [(0, 0), (3, 0), (4, 0), (7, 0), (8, 1), (100, 24), (103, 24), (104, 25)])
 def test_the_capacity_of_a_column_is_whole_references_after_the_prefix(length, room):
     assert marker.capacity(length) == room
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ls2:0;", datetime(2020, 1, 1, tzinfo=UTC)),
+        ("ls2:1f4s8;the rest", datetime(2020, 1, 1, tzinfo=UTC) + timedelta(minutes=int("1f4s8", 36))),
+        ("ls2:zzzzzzzz;", None),
+        ("ls2:zzzzzzzzz;", None),
+        ("ls2:;", None),
+        ("ls2:12", None),
+        ("ls2:A1;", None),
+        (" ls2:1;", None),
+        ("ls1:abcd", None),
+        ("PO 4711", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_marker_on_a_row_says_when_its_oldest_change_was_made_and_no_other_text_does(
+    text: str | None, expected: datetime | None
+) -> None:
+    assert marker.oldest(text) == expected
