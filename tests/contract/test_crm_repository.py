@@ -467,6 +467,48 @@ def test_a_neighbour_with_an_old_stuck_log_does_not_bring_old_logs_to_others(
     assert sub(3) not in logs
 
 
+def marked(at: datetime) -> str:
+    """A marker whose oldest change was made then."""
+    minutes, text = int((at - datetime(2020, 1, 1, tzinfo=UTC)).total_seconds() // 60), ""
+    while minutes:
+        minutes, digit = divmod(minutes, 36)
+        text = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + text
+    return f"ls2:{text};x"
+
+
+def test_where_a_marker_stands_the_closed_logs_of_parent_and_children_are_read_as_far_back_as_it_names(
+    crm: DataverseCrm, org: FakeDataverse
+) -> None:
+    at = datetime(2026, 2, 1, 12, 0, 30, tzinfo=UTC)
+    for parent, text in ((1, marked(at)), (3, "PO 17")):
+        add_subscription(org, parent, order_reference=text)
+        add_subscription(org, parent + 1, linked_parent=sub(parent))
+        for number, (owner, created) in enumerate(
+            [(parent, "12:00:00"), (parent + 1, "12:00:30"), (parent, "11:59:59"), (parent + 1, "11:59:59")]
+        ):
+            status = "provisioned" if number % 2 else "not_applicable"
+            add_log(org, 10 * parent + number, owner, status=status, created_on=f"2026-02-01T{created}Z")
+    logs = crm.load_families([sub(1), sub(3)]).logs
+    assert {key: [log.id for log in found] for key, found in logs.items()} == {
+        sub(1): [log_id(10)],
+        sub(2): [log_id(11)],
+    }
+
+
+def test_an_open_log_that_is_older_than_the_marker_takes_parent_and_children_back_to_it(
+    crm: DataverseCrm, org: FakeDataverse
+) -> None:
+    add_subscription(org, 1, order_reference=marked(datetime(2026, 2, 1, tzinfo=UTC)))
+    for child in (2, 3):
+        add_subscription(org, child, linked_parent=sub(1))
+    add_log(org, 1, 2, status="failed", created_on="2026-01-01T00:00:00Z")
+    add_log(org, 2, 3, status="provisioned", created_on="2026-01-02T00:00:00Z")
+    add_log(org, 3, 1, status="provisioned", created_on="2026-01-03T00:00:00Z")
+    add_log(org, 4, 3, status="provisioned", created_on="2025-12-31T00:00:00Z")
+    logs = crm.load_families([sub(1)]).logs
+    assert sorted(log.id for found in logs.values() for log in found) == [log_id(1), log_id(2), log_id(3)]
+
+
 def test_a_status_that_nobody_knows_is_read_with_its_problem(crm: DataverseCrm, org: FakeDataverse) -> None:
     add_subscription(org, 1)
     org.choices["provisioning_status"]["odd"] = 888
