@@ -22,7 +22,7 @@ import requests
 
 from connector import __version__
 from connector.config import resolve_secret
-from connector.crm.dataverse import classify_dataverse, parse_dataverse_error
+from connector.crm.meanings import classify_dataverse, parse_dataverse_error
 from connector.crm.repository import DataverseCrm
 from connector.domain.model import SubscriptionId
 from connector.domain.rules.builtin import BUILTIN

@@ -10,11 +10,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 from uuid import uuid4
 
 CRLF = b"\r\n"
+_FIRST_BREAK = re.compile(rb"^\r?\n")
 MAX_PARTS = 1000
 """What Dataverse takes in one batch."""
 
@@ -50,6 +51,14 @@ class Change:
     values: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A PATCH that makes the row that ``path`` names and never changes one: if it is there, the change set fails."""
+
+    path: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
 def new_boundary(kind: str) -> str:
     """A boundary that no JSON body can contain by accident."""
     return f"{kind}_{uuid4()}"
@@ -59,25 +68,19 @@ def build_reads(paths: Sequence[str], boundary: str, headers: Mapping[str, str])
     """The body of a batch of GETs; ``headers`` go into every inner request. At most 1000."""
     if len(paths) > MAX_PARTS:
         raise ValueError("a batch takes at most 1000 requests")
-    lines: list[bytes] = []
-    for path in paths:
-        lines += [
-            f"--{boundary}".encode(),
-            b"Content-Type: application/http",
-            b"Content-Transfer-Encoding: binary",
-            b"",
-        ]
-        lines += [f"GET {path} HTTP/1.1".encode("ascii")]
-        lines += [f"{name}: {value}".encode("ascii") for name, value in headers.items()]
-        # A request without a body still needs the empty line that ends its headers.
-        lines += [b"", b""]
-    return CRLF.join([*lines, f"--{boundary}--".encode(), b""])
+    return CRLF.join([*_gets(paths, boundary, headers), f"--{boundary}--".encode(), b""])
 
 
-def build_change_set(changes: Sequence[Change], boundary: str, inner_boundary: str) -> bytes:
-    """The body of a batch with one change set of conditional PATCHes in the given order. At most 1000."""
-    if len(changes) > MAX_PARTS:
-        raise ValueError("a change set takes at most 1000 requests")
+def build_change_set(
+    changes: Sequence[Change | Creation],
+    boundary: str,
+    inner_boundary: str,
+    reads: Sequence[str] = (),
+    read_headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The body of a batch: one change set of conditional PATCHes in the given order, then GETs. At most 1000 together."""
+    if len(changes) + len(reads) > MAX_PARTS:
+        raise ValueError("a batch takes at most 1000 requests")
     lines = [f"--{boundary}".encode(), f'Content-Type: multipart/mixed; boundary="{inner_boundary}"'.encode(), b""]
     for number, change in enumerate(changes, start=1):
         lines += [
@@ -88,11 +91,29 @@ def build_change_set(changes: Sequence[Change], boundary: str, inner_boundary: s
             b"",
             f"PATCH {change.path} HTTP/1.1".encode("ascii"),
             b"Content-Type: application/json; type=entry",
-            f"If-Match: {change.etag}".encode("ascii"),
+            (f"If-Match: {change.etag}" if isinstance(change, Change) else "If-None-Match: *").encode("ascii"),
             b"",
             json.dumps(change.values, ensure_ascii=True).encode("ascii"),
         ]
-    return CRLF.join([*lines, f"--{inner_boundary}--".encode(), f"--{boundary}--".encode(), b""])
+    lines.append(f"--{inner_boundary}--".encode())
+    return CRLF.join([*lines, *_gets(reads, boundary, read_headers or {}), f"--{boundary}--".encode(), b""])
+
+
+def _gets(paths: Sequence[str], boundary: str, headers: Mapping[str, str]) -> list[bytes]:
+    lines: list[bytes] = []
+    for path in paths:
+        lines += [
+            f"--{boundary}".encode(),
+            b"Content-Type: application/http",
+            b"Content-Transfer-Encoding: binary",
+            b"",
+            f"GET {path} HTTP/1.1".encode("ascii"),
+            *(f"{name}: {value}".encode("ascii") for name, value in headers.items()),
+            # A request without a body still needs the empty line that ends its headers.
+            b"",
+            b"",
+        ]
+    return lines
 
 
 def boundary_of(content_type: str) -> str | None:
@@ -110,30 +131,78 @@ def parse_batch(content_type: str, body: bytes) -> list[Part]:
         raise BatchDamaged("the answer is not multipart/mixed or names no boundary")
     parts: list[Part] = []
     for headers, content in _split(body, boundary):
-        kind = headers.get("content-type", "")
-        inner = boundary_of(kind)
-        if inner is not None:
-            parts += [
-                _answer(inner_headers, inner_content, in_change_set=True)
-                for inner_headers, inner_content in _split(content, inner)
-            ]
-        elif kind.lower().startswith("application/http"):
-            parts.append(_answer(headers, content, in_change_set=False))
-        else:
-            raise BatchDamaged("a part is neither an answer nor a change set")
+        parts += _item(headers, content)
     return parts
+
+
+def parse_leading(content_type: str, body: bytes) -> list[Part]:
+    """The inner answers from the first up to where the body is damaged or cut short; those are whole.
+
+    A change set's answers have an end of their own, so they count even where the body ends right behind them.
+    """
+    boundary = boundary_of(content_type)
+    if boundary is None:
+        raise BatchDamaged("the answer is not multipart/mixed or names no boundary")
+    parts: list[Part] = []
+    marks = list(_delimiter(boundary).finditer(body))
+    for mark, following in zip_longest(marks, marks[1:]):
+        if mark[1] is not None:
+            break
+        content = body[mark.end() : following.start() if following is not None else len(body)]
+        try:
+            found = _item(*_headers(_FIRST_BREAK.sub(b"", content, count=1)))
+        except BatchDamaged:
+            break
+        if following is None and not all(part.in_change_set for part in found):
+            break
+        parts += found
+    return parts
+
+
+def split_set(parts: Sequence[Part], changes: int, *, reads: bool) -> tuple[Part | None, Sequence[Part]]:
+    """(what failed the change set, the answers behind it). Raises BatchDamaged when its outcome cannot be seen.
+
+    A set that failed is answered by what failed, nested in a set or not; one that succeeded by an answer to each change.
+    """
+    nested = [part for part in parts if part.in_change_set]
+    own = nested or list(parts[:changes])
+    following = parts[len(own) :]
+    failed = next((part for part in own if part.status >= 400), None)
+    if failed is not None:
+        return failed, following
+    # Outside a set only the statuses of a write count: the answer to a read must not be taken for one.
+    done = all(200 <= part.status < 300 if nested else part.status in (201, 204) for part in own)
+    if len(own) != changes or not done or (following and not reads) or list(parts[: len(own)]) != own:
+        raise BatchDamaged(f"{len(own) if reads else len(parts)} answers to {changes} changes")
+    return None, following
+
+
+def _item(headers: Mapping[str, str], content: bytes) -> list[Part]:
+    kind = headers.get("content-type", "")
+    inner = boundary_of(kind)
+    if inner is not None:
+        return [
+            _answer(inner_headers, inner_content, in_change_set=True)
+            for inner_headers, inner_content in _split(content, inner)
+        ]
+    if kind.lower().startswith("application/http"):
+        return [_answer(headers, content, in_change_set=False)]
+    raise BatchDamaged("a part is neither an answer nor a change set")
+
+
+def _delimiter(boundary: str) -> re.Pattern[bytes]:
+    return re.compile(rb"(?:^|\r?\n)--" + re.escape(boundary.encode("latin-1")) + rb"(--)?[ \t]*(?=\r?\n|$)")
 
 
 def _split(body: bytes, boundary: str) -> list[tuple[dict[str, str], bytes]]:
     """(headers, content) of each part between the boundaries; the closing one must be there."""
-    delimiter = re.compile(rb"(?:^|\r?\n)--" + re.escape(boundary.encode("latin-1")) + rb"(--)?[ \t]*(?=\r?\n|$)")
-    marks = list(delimiter.finditer(body))
+    marks = list(_delimiter(boundary).finditer(body))
     if not marks or marks[-1][1] is None or any(mark[1] is not None for mark in marks[:-1]):
         raise BatchDamaged("the answer ends before its closing boundary")
     parts = []
     for mark, following in pairwise(marks):
         content = body[mark.end() : following.start()]
-        parts.append(_headers(re.sub(rb"^\r?\n", b"", content, count=1)))
+        parts.append(_headers(_FIRST_BREAK.sub(b"", content, count=1)))
     return parts
 
 

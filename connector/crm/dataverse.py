@@ -7,8 +7,9 @@ service protection limits).
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -16,60 +17,34 @@ from connector.crm.batch import (
     MAX_PARTS,
     BatchDamaged,
     Change,
+    Creation,
     Part,
     boundary_of,
     build_change_set,
     build_reads,
     new_boundary,
     parse_batch,
+    parse_leading,
+    split_set,
 )
-from connector.errors import (
-    AuthError,
-    OutcomeUnknown,
-    PreconditionFailed,
-    ProtocolError,
-    Rejected,
-    RemoteError,
-    Transient,
-)
-from connector.http.redaction import redact
-from connector.http.retry import Again, meaning_of_read, meaning_of_write, parse_retry_after
+from connector.crm.meanings import SERVICE, failure_of, meaning_of_part, not_known, not_understood, refused
+from connector.errors import ProtocolError, Rejected, RemoteError
+from connector.http.retry import Again
 from connector.http.transport import Answer, Transport
 
 Row = dict[str, Any]
 
-SERVICE = "dataverse"
+logger = logging.getLogger(__name__)
+
+ROWS_PER_PART = 500
+"""Rows in a page of a query inside a batch: as many as one query has ids for, so most need no second page."""
+ROWS_PER_BATCH = 15_000
+"""Rows that one batch may bring: at 1 to 2 KB a row well below what the transport takes as one answer."""
 _MOST_CONCURRENT = 52
 _PLAIN = "(),=$;'/:@.*"
 _ODATA = {"OData-MaxVersion": "4.0", "OData-Version": "4.0"}
 # Answers may come from a cache on the way unless this is asked for (Microsoft docs: "Compose HTTP requests").
 _READ = {**_ODATA, "If-None-Match": "null"}
-_DUPLICATE = frozenset({"0x80040237", "0x80060892", "0x80040333"})
-_BUSY = frozenset(
-    {"0x80044150", "0x80044151", "0x80048544", "0x80048551", "0x80048553", "0x80048559", "0x80048561", "0x80044339"}
-)
-_THROTTLED = frozenset({"0x80072321", "0x80072322", "0x80072326"})
-
-
-def parse_dataverse_error(status: int, body: bytes) -> tuple[str, str]:
-    """(code, text) of an error body; codes are often empty and gateways answer in HTML, so nothing is relied on."""
-    try:
-        error = json.loads(body.decode("utf-8-sig"))["error"]
-        return str(error.get("code") or ""), str(error.get("message") or "")
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "", ""
-
-
-def classify_dataverse(status: int, code: str) -> type[RemoteError] | None:
-    """Where a code says more than its status: duplicates behind 412, transient database trouble behind 400."""
-    known = code.lower()
-    if status == 412 and known in _DUPLICATE:
-        return Rejected
-    # 429 itself is left to HTTP's meaning: definitely not done, and sent again once the pause is over.
-    if 400 <= status < 500 and status != 429 and known in _BUSY | _THROTTLED:
-        return Transient
-    return None
-
 
 COUNT = "/$count"
 """After an entity set: nothing but the number of rows, and at most 5,000 ("Count number of rows")."""
@@ -111,6 +86,9 @@ class DataverseClient:
         self._transport = transport
         self._preference = f"odata.maxpagesize={page_size}"
         self._per_batch = max(1, min(parts_per_batch, MAX_PARTS))
+        inner = min(page_size, ROWS_PER_PART)
+        self._inner_preference = f"odata.maxpagesize={inner}"
+        self._per_read = max(1, min(self._per_batch, ROWS_PER_BATCH // inner))
 
     @property
     def address(self) -> str:
@@ -158,22 +136,42 @@ class DataverseClient:
 
         A path that asks for ``/$count`` gives one row with the number (at most 5,000) under ``@odata.count``.
         """
-        rows: list[list[Row]] = [[] for _ in paths]
-        seen: list[set[str]] = [set() for _ in paths]
-        links = dict(enumerate(paths))
-        while links:
-            numbers = list(links)
-            parts = self._read_parts([links[number] for number in numbers], operation=operation, page=True)
-            links = {}
-            for number, part in zip(numbers, parts, strict=True):
-                if part.status == 404:
-                    raise self._failed(part, operation)
-                page, link = self._page_or_count(part.json(), counts=COUNT in paths[number].partition("?")[0])
-                rows[number] += page
-                self._guard(link, seen[number], operation)
-                if link is not None:
-                    links[number] = link
+        rows, seen = [list[Row]() for _ in paths], [set[str]() for _ in paths]
+        self._read_on(dict(enumerate(paths)), paths, rows, seen, operation)
         return rows
+
+    def _read_on(
+        self,
+        links: dict[int, str],
+        paths: Sequence[str],
+        rows: list[list[Row]],
+        seen: list[set[str]],
+        operation: str,
+    ) -> None:
+        """Follow the links of queries (number → link) to their ends, those of all in common batches."""
+        while links:
+            parts = self._read_parts(list(links.values()), operation=operation, page=True)
+            links = self._take_pages(dict(zip(links, parts, strict=True)), paths, rows, seen, operation)
+
+    def _take_pages(
+        self,
+        parts: Mapping[int, Part],
+        paths: Sequence[str],
+        rows: list[list[Row]],
+        seen: list[set[str]],
+        operation: str,
+    ) -> dict[int, str]:
+        """Keep a page of each query; which of them go on, and where."""
+        links: dict[int, str] = {}
+        for number, part in parts.items():
+            if part.status == 404:
+                raise self._failed(part, operation)
+            page, link = self._page_or_count(part.json(), counts=COUNT in paths[number].partition("?")[0])
+            rows[number] += page
+            self._guard(link, seen[number], operation)
+            if link is not None:
+                links[number] = link
+        return links
 
     def get_many(self, paths: Sequence[str], *, operation: str) -> list[Row | None]:
         """Several resources through ``$batch``; None where there is none (404)."""
@@ -192,23 +190,28 @@ class DataverseClient:
             body=json.dumps(values).encode("ascii"),
         )
 
-    def change_set(self, changes: Sequence[Change], *, operation: str) -> None:
-        """Several conditional PATCHes, in order, all or nothing.
+    def change_set(
+        self, changes: Sequence[Change | Creation], *, operation: str, then_read: Sequence[str] = ()
+    ) -> list[list[Row]] | None:
+        """Several conditional PATCHes, in order, all or nothing; then, in the same request, the rows of queries.
 
         Raises PreconditionFailed when a row moved, Rejected and Transient when nothing was done, OutcomeUnknown when
-        the answer was lost, damaged, or does not account for every change.
+        the answer was lost, damaged, or does not account for every change. Once the changes are known to be done
+        nothing is raised any more: None when not every query was answered to its last page, or none was asked.
         """
         if not changes:
-            return
+            return None
         for change in changes:
-            self._require_etag(change.etag, operation)
+            if isinstance(change, Change):
+                self._require_etag(change.etag, operation)
         if len(changes) > MAX_PARTS:
             raise Rejected(
                 f"{len(changes)} changes do not fit into one change set of {MAX_PARTS}",
                 service=SERVICE,
                 operation=operation,
             )
-        rooted = [Change(self._inner(change.path), change.etag, change.values) for change in changes]
+        fits = len(then_read) <= min(self._per_read, MAX_PARTS - len(changes))
+        reads = list(then_read) if fits else []
         boundary = new_boundary("batch")
         answer = self._transport.write(
             "POST",
@@ -216,7 +219,14 @@ class DataverseClient:
             operation=operation,
             kind="$batch (change set)",
             headers={**_ODATA, "Content-Type": f'multipart/mixed; boundary="{boundary}"'},
-            body=build_change_set(rooted, boundary, new_boundary("changeset")),
+            # Without continue-on-error: a set that fails ends the batch before its reads.
+            body=build_change_set(
+                [replace(change, path=self._inner(change.path)) for change in changes],
+                boundary,
+                new_boundary("changeset"),
+                [self._inner(path) for path in reads],
+                self._inner_headers(page=True),
+            ),
             accept=(400,),
         )
         content_type = answer.headers.get("Content-Type", "")
@@ -224,21 +234,51 @@ class DataverseClient:
             # The service refused the batch as a whole before it ran anything.
             raise self._failed(Part(400, {}, answer.body), operation, writes=True)
         try:
-            parts = parse_batch(content_type, answer.body)
+            parts = parse_leading(content_type, answer.body) if reads else parse_batch(content_type, answer.body)
+            failed, following = split_set(parts, len(changes), reads=bool(reads))
         except BatchDamaged as damaged:
-            raise self._unknown(operation, str(damaged)) from damaged
-        failed = next((part for part in parts if part.status >= 400), None)
+            raise not_known(operation, str(damaged)) from damaged
         if failed is not None:
             raise self._failed(failed, operation, writes=True)
-        if len(parts) != len(changes) or any(not 200 <= part.status < 300 for part in parts):
-            raise self._unknown(operation, f"{len(parts)} answers to {len(changes)} changes")
+        return self._after_set(reads, following, operation) if reads else None
+
+    def _after_set(self, paths: Sequence[str], parts: Sequence[Part], operation: str) -> list[list[Row]] | None:
+        """The rows of queries that followed a change set, all pages; None if anything of them is missing."""
+        try:
+            for part in parts:
+                if not 200 <= part.status < 300:
+                    raise self._closing_gate(self._failed(part, operation))
+            if len(parts) != len(paths):
+                raise not_understood(operation, f"{len(parts)} answers to {len(paths)} queries")
+            rows, seen = [list[Row]() for _ in paths], [set[str]() for _ in paths]
+            links = self._take_pages(dict(enumerate(parts)), paths, rows, seen, operation)
+            self._read_on(links, paths, rows, seen, operation)
+        except (BatchDamaged, RemoteError) as trouble:
+            logger.info("%s: done, and what was to be read after it is read again: %s", operation, trouble)
+            return None
+        return rows
+
+    def _closing_gate(self, error: RemoteError) -> RemoteError:
+        """The same error; if it names a wait, nobody sends anything before that is over."""
+        if error.retry_after is not None:
+            self._transport.gate.close_for(error.retry_after)
+        return error
+
+    def _inner_headers(self, *, page: bool) -> dict[str, str]:
+        """The headers of a read inside a batch."""
+        return {"Accept": "application/json", **_READ, **({"Prefer": self._inner_preference} if page else {})}
+
+    def _failed(self, part: Part, operation: str, *, writes: bool = False) -> RemoteError:
+        longest = self._transport.settings.max_retry_after
+        return failure_of(part, operation, now=self._transport.clock.now(), longest_wait=longest, writes=writes)
 
     def _read_parts(self, paths: Sequence[str], *, operation: str, page: bool) -> list[Part]:
         """One final answer per path (2xx or 404); parts that were throttled or failed are asked again."""
         answered: dict[int, Part] = {}
         numbers = list(range(len(paths)))
-        for start in range(0, len(numbers), self._per_batch):
-            pending = numbers[start : start + self._per_batch]
+        most = self._per_read if page else self._per_batch
+        for start in range(0, len(numbers), most):
+            pending = numbers[start : start + most]
 
             def attempt(_: int, pending: list[int] = pending) -> None:
                 self._ask([number for number in pending if number not in answered], paths, answered, operation, page)
@@ -252,9 +292,6 @@ class DataverseClient:
         if not numbers:
             return
         boundary = new_boundary("batch")
-        inner = {"Accept": "application/json", **_READ}
-        if page:
-            inner["Prefer"] = self._preference
         answer = self._transport.read(
             "POST",
             "$batch",
@@ -265,7 +302,9 @@ class DataverseClient:
                 "Content-Type": f'multipart/mixed; boundary="{boundary}"',
                 "Prefer": "odata.continue-on-error",
             },
-            body=build_reads([self._inner(paths[number]) for number in numbers], boundary, inner),
+            body=build_reads(
+                [self._inner(paths[number]) for number in numbers], boundary, self._inner_headers(page=page)
+            ),
             accept=(400,),
             check=lambda whole: self._check_batch(whole, len(numbers), operation, page),
         )
@@ -274,14 +313,12 @@ class DataverseClient:
         for number, part in zip(numbers, parts, strict=False):
             if 200 <= part.status < 300 or part.status == 404:
                 answered[number] = part
-            elif self._meaning(part, writes=False)[1]:
+            elif meaning_of_part(part, writes=False)[1]:
                 troubled = troubled or part
             else:
                 raise self._failed(part, operation)
         if troubled is not None or len(parts) < len(numbers):
-            error = self._failed(troubled or Part(503, {}, b""), operation)
-            if error.retry_after is not None:
-                self._transport.gate.close_for(error.retry_after)
+            error = self._closing_gate(self._failed(troubled or Part(503, {}, b""), operation))
             raise Again(error, reason="a part of a batch was not answered", wait=error.retry_after)
 
     def _check_batch(self, answer: Answer, expected: int, operation: str, page: bool) -> None:
@@ -296,45 +333,11 @@ class DataverseClient:
                     if page and not isinstance(value, int):
                         self._page(value)
         except BatchDamaged as damaged:
-            raise self._protocol(operation, f"a batch that cannot be read: {damaged}") from damaged
+            raise not_understood(operation, f"a batch that cannot be read: {damaged}") from damaged
         # Without continue-on-error the service stops at the first failure; then the last part says why.
         stopped = bool(parts) and len(parts) < expected and parts[-1].status >= 400
         if len(parts) != expected and not stopped:
-            raise self._protocol(operation, f"{len(parts)} answers to a batch of {expected} requests")
-
-    def _meaning(self, part: Part, *, writes: bool) -> tuple[type[RemoteError], bool]:
-        """(error, may be repeated) of an inner answer that is not a success."""
-        code, _ = parse_dataverse_error(part.status, part.body)
-        special = classify_dataverse(part.status, code)
-        if special is not None:
-            return special, issubclass(special, Transient)
-        meaning = meaning_of_write(part.status) if writes else meaning_of_read(part.status)
-        return meaning.error or ProtocolError, meaning.repeat
-
-    def _failed(self, part: Part, operation: str, *, writes: bool = False) -> RemoteError:
-        kind, _ = self._meaning(part, writes=writes)
-        code, text = parse_dataverse_error(part.status, part.body)
-        code, text = redact(code)[:200], redact(text)
-        now = self._transport.clock.now()
-        wait = parse_retry_after(part.headers.get("retry-after"), now, self._transport.settings.max_retry_after)
-        hints: dict[type[RemoteError], str] = {
-            AuthError: "Check the security role of the application user in Dataverse.",
-            PreconditionFailed: "Somebody changed the row meanwhile: it is read and decided again.",
-            OutcomeUnknown: "Whether it was done is not known: the next run reads back before it sends anything.",
-        }
-        return kind(
-            f"{SERVICE} answered '{operation}' with status {part.status}"
-            + (f" ({code})" if code else "")
-            + (f": {text[:500]}" if text else ""),
-            service=SERVICE,
-            operation=operation,
-            status=part.status,
-            code=code,
-            text=text[:2000],
-            request_id=redact(part.headers.get("x-ms-service-request-id") or part.headers.get("req_id") or "") or None,
-            retry_after=wait,
-            hint=hints.get(kind),
-        )
+            raise not_understood(operation, f"{len(parts)} answers to a batch of {expected} requests")
 
     def _inner(self, path: str) -> str:
         """The request target inside a batch: our own paths from the root, links of the service as they came."""
@@ -348,7 +351,7 @@ class DataverseClient:
             return
         self._transport.origin.resolve(link)
         if link in seen:
-            raise self._protocol(operation, "a next link that it gave before")
+            raise not_understood(operation, "a next link that it gave before")
         seen.add(link)
 
     @staticmethod
@@ -391,21 +394,4 @@ class DataverseClient:
     @staticmethod
     def _require_etag(etag: str, operation: str) -> None:
         if not etag.strip() or etag.strip() == "*" or any(character in etag for character in "\r\n"):
-            raise ProtocolError(
-                f"refused '{operation}' without the ETag of the row as it was read",
-                service=SERVICE,
-                operation=operation,
-            )
-
-    @staticmethod
-    def _protocol(operation: str, what: str) -> ProtocolError:
-        return ProtocolError(f"{SERVICE} answered '{operation}' with {what}", service=SERVICE, operation=operation)
-
-    @staticmethod
-    def _unknown(operation: str, what: str) -> OutcomeUnknown:
-        return OutcomeUnknown(
-            f"whether '{operation}' was done is not known: {what}",
-            service=SERVICE,
-            operation=operation,
-            hint="The next run reads back before it sends anything.",
-        )
+            raise refused(operation, "without the ETag of the row as it was read")

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 import responses
 
-from connector.crm.dataverse import classify_dataverse, parse_dataverse_error
+from connector.crm.meanings import classify_dataverse, parse_dataverse_error
 from connector.http.counter import RequestCounter
 from connector.http.gate import RateGate
 from connector.http.origin import Origin
@@ -77,11 +77,16 @@ Reply = tuple[int, dict[str, str], str]
 
 def multipart(parts: list[Reply], boundary: str = "batchresponse_1") -> tuple[str, bytes]:
     """(content type, body) of a batch answer."""
-    text = ""
-    for status, headers, body in parts:
-        text += f"--{boundary}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
-        text += f"HTTP/1.1 {status} X\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + f"\r\n{body}\r\n"
+    text = "".join(_part(*part, boundary=boundary) for part in parts)
     return f"multipart/mixed; boundary={boundary}", (text + f"--{boundary}--\r\n").encode()
+
+
+BATCH_KIND = "multipart/mixed; boundary=batchresponse_1"
+
+
+def _part(status: int, headers: dict[str, str], body: str, boundary: str = "batchresponse_1") -> str:
+    text = f"--{boundary}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+    return text + f"HTTP/1.1 {status} X\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + f"\r\n{body}\r\n"
 
 
 class FakeDataverse:
@@ -97,6 +102,7 @@ class FakeDataverse:
         self.patches: list[tuple[str, dict[str, Any]]] = []
         self.version = 1000
         self.page_size = 5000
+        self.largest = 0
         self.interfere: Callable[[str, str], Reply | None] = lambda method, path: None
         self.missing: set[str] = set()
         self.kinds: dict[str, str] = {}
@@ -151,33 +157,56 @@ class FakeDataverse:
         assert isinstance(body, bytes) and b"\r\n" in body and b"\n" not in body.replace(b"\r\n", b"")
         text = body.decode()
         inner = re.findall(r"\r\n\r\n(GET|PATCH) (\S+) HTTP/1\.1\r\n((?:[^\r\n]+\r\n)*)\r\n([^\r\n]*)", text)
-        if "changeset_" in text:
-            before = json.dumps(self.rows), len(self.patches)
-            for method, path, headers, content in inner:
-                etag = re.search(r"If-Match: (.*)\r\n", headers)
-                status, _, answer = self.one(method, path, etag[1] if etag else None, content.encode())
-                if status >= 400:
-                    self.rows = json.loads(before[0])
-                    del self.patches[before[1] :]
-                    kind, flat = multipart([(status, {}, str(answer))])
-                    return 400, {"Content-Type": kind}, flat
-            kind, nested = multipart([(204, {}, "") for _ in inner], "changesetresponse_1")
-            whole = f"--batchresponse_1\r\nContent-Type: {kind}\r\n\r\n".encode() + nested + b"--batchresponse_1--\r\n"
-            return 200, {"Content-Type": "multipart/mixed; boundary=batchresponse_1"}, whole
-        answers: list[Reply] = []
-        for method, path, _, _ in inner:
-            status, headers, content = self.interfere(f"inner {method}", path) or self.one(method, path, None, b"")
-            answers.append((status, headers, str(content)))
-        kind, whole = multipart(answers)
-        return 200, {"Content-Type": kind}, whole
+        changes = [part for part in inner if part[0] == "PATCH"]
+        goes_on = "odata.continue-on-error" in request.headers.get("Prefer", "")
+        status, whole = 200, ""
+        if changes:
+            status, whole = self._change_set(changes)
+        for method, path, headers, _ in inner if status == 200 else ():
+            if method == "GET":
+                page = re.search(r"odata\.maxpagesize=(\d+)", headers)
+                part = self.interfere("inner GET", path) or self.one(
+                    method, path, None, b"", page=int(page[1]) if page else None
+                )
+                whole += _part(*part)
+                if part[0] >= 400 and not goes_on:
+                    status = 400
+                    break
+        self.largest = max(self.largest, len(whole))
+        return status, {"Content-Type": BATCH_KIND}, f"{whole}--batchresponse_1--\r\n".encode()
 
-    def one(self, method: str, path: str, etag: str | None, body: bytes | str) -> Reply:
+    def _change_set(self, changes: list[tuple[str, str, str, str]]) -> tuple[int, str]:
+        """(outer status, what stands in the answer for the set): all of it or nothing is done."""
+        before = json.dumps(self.rows), len(self.patches)
+        for _, path, headers, content in changes:
+            etag = re.search(r"If-Match: (.*)\r\n", headers)
+            creates = "If-None-Match: *\r\n" in headers
+            status, _, answer = self.interfere("inner PATCH", path) or self.one(
+                "PATCH", path, etag[1] if etag else None, content.encode(), creates=creates
+            )
+            if status >= 400:
+                self.rows = json.loads(before[0])
+                del self.patches[before[1] :]
+                return 400, _part(status, {}, str(answer))
+        kind, nested = multipart([(204, {}, "") for _ in changes], "changesetresponse_1")
+        return 200, f"--batchresponse_1\r\nContent-Type: {kind}\r\n\r\n{nested.decode()}"
+
+    def one(
+        self,
+        method: str,
+        path: str,
+        etag: str | None,
+        body: bytes | str,
+        *,
+        page: int | None = None,
+        creates: bool = False,
+    ) -> Reply:
         parts = urlsplit(path)
         name = parts.path.split("/api/data/v9.2/")[1]
         if method == "DELETE":
             raise AssertionError("linksub never deletes")
         if method == "PATCH":
-            return self._patch(name, etag, json.loads(body))
+            return self._create(name, json.loads(body)) if creates else self._patch(name, etag, json.loads(body))
         options = dict(item.split("=", 1) for item in unquote(parts.query).split("&")) if parts.query else {}
         if name.startswith("EntityDefinitions"):
             return self._definition(name)
@@ -188,12 +217,33 @@ class FakeDataverse:
             self._shown(row, table, options) for row in self.rows[table] if self._matches(row, options.get("$filter"))
         ]
         start = int(options.get("$skiptoken", "0"))
-        answer: dict[str, Any] = {"value": found[start : start + self.page_size]}
-        if start + self.page_size < len(found):
+        size = min(self.page_size, page or self.page_size)
+        answer: dict[str, Any] = {"value": found[start : start + size]}
+        if start + size < len(found):
             answer["@odata.nextLink"] = (
-                f"{ORG}{parts.path}?{parts.query.split('&$skiptoken')[0]}&$skiptoken={start + self.page_size}"
+                f"{ORG}{parts.path}?{parts.query.split('&$skiptoken')[0]}&$skiptoken={start + size}"
             )
         return 200, {"Content-Type": "application/json"}, json.dumps(answer)
+
+    def _create(self, name: str, values: dict[str, Any]) -> Reply:
+        match = re.fullmatch(r"(\w+)set\(([0-9a-f-]+)\)", name)
+        assert match is not None
+        table = next(table for table in self.mapping.tables.values() if table.logical_name == match[1])
+        if any(row[f"{match[1]}id"] == match[2] for row in self.rows[match[1]]):
+            return 412, {}, json.dumps({"error": {"code": "0x80040237", "message": "It exists."}})
+        self.version += 1
+        row = {"@odata.etag": f'W/"{self.version}"', f"{match[1]}id": match[2]}
+        row.update({self._property(column): None for column in table.columns.values()})
+        for key, value in values.items():
+            if key.endswith("@odata.bind"):
+                bound = re.fullmatch(r"/\w+set\(([0-9a-f-]+)\)", value)
+                assert bound is not None
+                key, value = f"_{key.removesuffix('@odata.bind').lower()}_value", bound[1]
+            assert key in row, key
+            row[key] = value
+        self.rows[match[1]].append(row)
+        self.patches.append((name, values))
+        return 204, {}, ""
 
     def _patch(self, name: str, etag: str | None, values: dict[str, Any]) -> Reply:
         match = re.fullmatch(r"(\w+)set\(([0-9a-f-]+)\)", name)

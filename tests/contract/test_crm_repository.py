@@ -454,6 +454,22 @@ def test_the_number_of_requests_does_not_grow_with_the_families(crm: DataverseCr
     assert len(few.subscriptions) == 2
 
 
+def test_five_thousand_families_that_changed_are_read_in_answers_of_a_bearable_size(
+    crm: DataverseCrm, org: FakeDataverse
+) -> None:
+    for number in range(1, 10_001, 2):
+        add_subscription(org, number, provider=PARTNER_CENTER)
+        add_subscription(org, number + 1, linked_parent=sub(number))
+        add_log(org, number, number + 1, message="x" * 1000)
+        add_log(org, number + 1, number, message="x" * 1000, status="provisioned")
+    before = len(org.requests)
+    found = crm.load_families([sub(number) for number in range(1, 10_001, 2)])
+    assert len(found.subscriptions) == 10_000 and sum(map(len, found.logs.values())) == 10_000
+    assert all(len(children) == 1 for children in found.children.values()) and not found.moved
+    assert org.largest < 32 * 2**20
+    assert len(org.requests) - before < 12
+
+
 def test_a_neighbour_with_an_old_stuck_log_does_not_bring_old_logs_to_others(
     crm: DataverseCrm, org: FakeDataverse
 ) -> None:

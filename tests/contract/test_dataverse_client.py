@@ -9,15 +9,14 @@ import pytest
 import requests
 import responses
 
-from connector.crm.batch import BatchDamaged, Change, build_reads, parse_batch
+from connector.crm.batch import BatchDamaged, Change, Creation, build_reads, parse_batch
 from connector.crm.dataverse import (
     DataverseClient,
-    classify_dataverse,
     is_in,
-    parse_dataverse_error,
     query,
     text_literal,
 )
+from connector.crm.meanings import classify_dataverse, parse_dataverse_error
 from connector.errors import (
     AuthError,
     OutcomeUnknown,
@@ -141,7 +140,7 @@ def test_several_queries_travel_in_one_request_and_come_back_in_order(
     sent = mock.calls[0].request
     assert sent.headers["Prefer"] == "odata.continue-on-error"
     assert inner_paths(sent) == ["/api/data/v9.2/accounts?$select=name", "/api/data/v9.2/contacts"]
-    assert b"Prefer: odata.maxpagesize=5000\r\n" in sent.body
+    assert b"Prefer: odata.maxpagesize=500\r\n" in sent.body
 
 
 def test_next_links_of_all_queries_share_the_next_request(
@@ -266,8 +265,9 @@ def test_too_few_or_too_many_answers_to_a_batch_are_not_accepted(
         client.read_many(["a", "b"], operation="load")
 
 
-def test_many_queries_are_split_over_several_batches(mock: responses.RequestsMock, clock: FakeClock) -> None:
-    client = DataverseClient(make_transport(clock), parts_per_batch=5000)
+def test_many_queries_are_split_so_that_no_batch_can_bring_more_rows_than_one_answer_takes(
+    mock: responses.RequestsMock, client: DataverseClient
+) -> None:
 
     def serve(request: requests.PreparedRequest) -> tuple[int, dict[str, str], bytes]:
         kind, body = multipart([(200, OK, rows(path)) for path in inner_paths(request)])
@@ -276,6 +276,20 @@ def test_many_queries_are_split_over_several_batches(mock: responses.RequestsMoc
     mock.add_callback("POST", BATCH, callback=serve)
     found = client.read_many([f"a{number}" for number in range(1500)], operation="load")
     assert [group[0]["name"] for group in found][::700] == [f"/api/data/v9.2/a{number}" for number in (0, 700, 1400)]
+    assert [len(inner_paths(call.request)) for call in mock.calls] == [30] * 50
+
+
+def test_small_pages_let_more_queries_into_a_batch_up_to_what_the_service_takes(
+    mock: responses.RequestsMock, clock: FakeClock
+) -> None:
+    client = DataverseClient(make_transport(clock), page_size=10, parts_per_batch=5000)
+
+    def serve(request: requests.PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        kind, body = multipart([(200, OK, rows(path)) for path in inner_paths(request)])
+        return 200, {"Content-Type": kind}, body
+
+    mock.add_callback("POST", BATCH, callback=serve)
+    client.read_many([f"a{number}" for number in range(1500)], operation="load")
     assert [len(inner_paths(call.request)) for call in mock.calls] == [1000, 500]
 
 
@@ -383,6 +397,191 @@ def test_nothing_is_sent_for_no_changes_or_more_than_fit(mock: responses.Request
     with pytest.raises(Rejected):
         client.change_set([Change("a(1)", 'W/"1"')] * 1001, operation="update logs")
     assert len(mock.calls) == 0
+
+
+# A change set, and reads behind it
+
+
+def set_and_reads(*parts: Reply, done: int = 2, status: int = 204) -> tuple[str, bytes]:
+    """An answer: the change set's, nested, and then those to reads."""
+    kind, body = nested([(status, "")] * done)
+    if not parts:
+        return kind, body
+    return kind, body.removesuffix(b"--batchresponse_1--\r\n") + multipart(list(parts))[1]
+
+
+READS = ["accounts?$select=name", "contacts"]
+
+
+def write_and_read(client: DataverseClient) -> list[list[dict[str, Any]]] | None:
+    return client.change_set(CHANGES, operation="write family", then_read=READS)
+
+
+def test_reads_go_behind_a_change_set_in_the_same_request_and_only_if_it_was_done(
+    mock: responses.RequestsMock, client: DataverseClient
+) -> None:
+    kind, body = set_and_reads((200, OK, rows("a")), (200, OK, rows("b", "c")))
+    mock.post(BATCH, body=body, content_type=kind)
+    assert write_and_read(client) == [[{"name": "a"}], [{"name": "b"}, {"name": "c"}]]
+    sent = mock.calls[0].request
+    assert isinstance(sent.body, bytes) and b"\n" not in sent.body.replace(b"\r\n", b"")
+    assert "Prefer" not in sent.headers
+    assert inner_paths(sent) == [f"/api/data/v9.2/{path}" for path in ("logs(1)", "logs(2)", *READS)]
+    first, second = re.findall(rb"(--batch_\S+)\r\nContent-Type: application/http\r\n", sent.body)
+    assert first == second and sent.body.count(b"If-None-Match: null\r\n") == 2
+    assert sent.body.count(b"Prefer: odata.maxpagesize=500\r\n") == 2
+
+
+def test_a_row_that_must_not_be_there_yet_is_made_and_never_changed(
+    mock: responses.RequestsMock, client: DataverseClient
+) -> None:
+    kind, body = nested([(204, ""), (204, "")])
+    mock.post(BATCH, body=body, content_type=kind)
+    client.change_set([CHANGES[0], Creation("logs(9)", {"x": 1})], operation="write")
+    sent = mock.calls[0].request.body
+    assert isinstance(sent, bytes)
+    assert b"PATCH /api/data/v9.2/logs(9) HTTP/1.1\r\n" in sent
+    assert sent.count(b"If-Match: ") == 1 and sent.count(b"If-None-Match: *\r\n") == 1
+
+
+def test_further_pages_of_reads_behind_a_change_set_are_followed(
+    mock: responses.RequestsMock, client: DataverseClient
+) -> None:
+    kind, body = set_and_reads((200, OK, rows("a", link=f"{API}/a?p=2")), (200, OK, rows("b")))
+    mock.post(BATCH, body=body, content_type=kind)
+    answer_batch(mock, [(503, {}, "")])
+    answer_batch(mock, [(200, OK, rows("a2"))])
+    assert write_and_read(client) == [[{"name": "a"}, {"name": "a2"}], [{"name": "b"}]]
+
+
+GOOD: Reply = (200, OK, rows("a"))
+INCOMPLETE = [
+    pytest.param((GOOD, (429, {"Retry-After": "17"}, error("0x80072322"))), 400, id="throttled"),
+    pytest.param(((503, {}, "<html>"),), 400, id="the first failed"),
+    pytest.param((GOOD, (400, OK, error("0x0"))), 400, id="refused"),
+    pytest.param((GOOD, (403, OK, error("0x80040220"))), 400, id="not allowed"),
+    pytest.param((GOOD, (404, OK, error(""))), 400, id="no such table"),
+    pytest.param((GOOD,), 200, id="one is missing"),
+    pytest.param((), 200, id="all are missing"),
+    pytest.param((GOOD, GOOD, GOOD), 200, id="one too many"),
+    pytest.param((GOOD, (200, OK, "{")), 200, id="no JSON"),
+    pytest.param((GOOD, (200, OK, "[]")), 200, id="no rows"),
+    pytest.param((GOOD, (200, OK, rows("b", link="https://evil.example/b"))), 200, id="a link elsewhere"),
+    pytest.param((GOOD, (204, {}, "")), 200, id="nothing in it"),
+]
+
+
+@pytest.mark.parametrize(("parts", "outer"), INCOMPLETE)
+def test_what_is_done_stays_known_when_the_reads_behind_it_did_not_all_come(
+    mock: responses.RequestsMock, client: DataverseClient, parts: tuple[Reply, ...], outer: int
+) -> None:
+    kind, body = set_and_reads(*parts)
+    mock.post(BATCH, status=outer, body=body, content_type=kind)
+    assert write_and_read(client) is None
+    assert len(mock.calls) == 1
+
+
+def test_a_throttled_read_behind_a_change_set_holds_back_what_is_sent_next(
+    mock: responses.RequestsMock, client: DataverseClient, clock: FakeClock
+) -> None:
+    kind, body = set_and_reads((429, {"Retry-After": "17"}, error("0x80072322")))
+    mock.post(BATCH, status=400, body=body, content_type=kind)
+    assert write_and_read(client) is None
+    answer_batch(mock, [GOOD])
+    client.read_many(["a"], operation="load")
+    assert sum(clock.slept) >= 17
+
+
+def test_a_further_page_that_cannot_be_read_does_not_make_the_write_unknown(
+    mock: responses.RequestsMock, client: DataverseClient
+) -> None:
+    kind, body = set_and_reads((200, OK, rows("a", link=f"{API}/a?p=2")), GOOD)
+    mock.post(BATCH, body=body, content_type=kind)
+    mock.post(BATCH, status=403)
+    assert write_and_read(client) is None
+
+
+@pytest.mark.parametrize("kept", range(0, 900, 9))
+def test_an_answer_that_is_cut_anywhere_is_done_or_unknown_and_never_failed(
+    mock: responses.RequestsMock, client: DataverseClient, kept: int
+) -> None:
+    kind, body = set_and_reads((200, OK, rows("a")), (200, OK, rows("b")))
+    mock.post(BATCH, body=body[:kept], content_type=kind)
+    seen = body.index(b"--changesetresponse_1--") + len(b"--changesetresponse_1--")
+    if kept >= seen:
+        assert write_and_read(client) is None or kept >= len(body) - 4
+    else:
+        with pytest.raises(OutcomeUnknown):
+            write_and_read(client)
+
+
+@pytest.mark.parametrize("layout", ["nested", "flat"])
+@pytest.mark.parametrize("outer", [200, 400])
+@pytest.mark.parametrize(
+    ("inner", "code", "kind"),
+    [
+        (412, "0x80060882", PreconditionFailed),
+        (412, "0x80040237", Rejected),
+        (403, "0x80040220", AuthError),
+        (429, "0x80072322", Transient),
+        (500, "0x80040216", OutcomeUnknown),
+    ],
+)
+def test_a_change_set_that_failed_before_its_reads_says_what_failed(
+    mock: responses.RequestsMock,
+    client: DataverseClient,
+    layout: str,
+    outer: int,
+    inner: int,
+    code: str,
+    kind: type[RemoteError],
+) -> None:
+    parts = [(inner, error(code))]
+    content_type, body = nested(parts) if layout == "nested" else multipart([(s, OK, b) for s, b in parts])
+    mock.post(BATCH, status=outer, body=body, content_type=content_type)
+    with pytest.raises(kind) as caught:
+        write_and_read(client)
+    assert type(caught.value) is kind and caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(multipart([GOOD, GOOD]), id="only reads"),
+        pytest.param(multipart([GOOD, GOOD, GOOD, GOOD]), id="reads in the set's place"),
+        pytest.param(set_and_reads(GOOD, GOOD, done=1), id="one change is not accounted for"),
+        pytest.param(set_and_reads(GOOD, GOOD, done=3), id="one change too many"),
+        pytest.param(set_and_reads(GOOD, GOOD, status=302), id="sent elsewhere"),
+        pytest.param(
+            (
+                "multipart/mixed; boundary=batchresponse_1",
+                multipart([GOOD])[1].removesuffix(b"--batchresponse_1--\r\n") + nested([(204, ""), (204, "")])[1],
+            ),
+            id="the set comes last",
+        ),
+    ],
+)
+def test_a_change_set_whose_success_cannot_be_seen_is_unknown_whatever_was_read(
+    mock: responses.RequestsMock, client: DataverseClient, answer: tuple[str, bytes]
+) -> None:
+    mock.post(BATCH, body=answer[1], content_type=answer[0])
+    with pytest.raises(OutcomeUnknown):
+        write_and_read(client)
+
+
+def test_a_change_set_may_be_answered_without_nesting(mock: responses.RequestsMock, client: DataverseClient) -> None:
+    kind, body = multipart([(204, {}, ""), (204, {}, ""), (200, OK, rows("a")), (200, OK, rows("b"))])
+    mock.post(BATCH, body=body, content_type=kind)
+    assert write_and_read(client) == [[{"name": "a"}], [{"name": "b"}]]
+
+
+def test_reads_that_do_not_fit_behind_a_change_set_are_left_to_the_caller(
+    mock: responses.RequestsMock, client: DataverseClient
+) -> None:
+    kind, body = nested([(204, "")] * 999)
+    mock.post(BATCH, body=body, content_type=kind)
+    assert client.change_set([CHANGES[0]] * 999, operation="write", then_read=READS) is None
+    assert len(inner_paths(mock.calls[0].request)) == 999
 
 
 @pytest.mark.parametrize("etag", ["", "*", " * ", 'W/"1"\r\nX: y'])

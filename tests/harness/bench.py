@@ -11,7 +11,7 @@ from typing import Any
 import requests
 
 import connector.sync.run
-from connector.crm.dataverse import classify_dataverse, parse_dataverse_error
+from connector.crm.meanings import classify_dataverse, parse_dataverse_error
 from connector.crm.metadata import OrgMetadata
 from connector.crm.repository import DataverseCrm
 from connector.domain.policy import Policy
