@@ -1,31 +1,29 @@
-"""Dataverse as the pass sees it: set-wise reads, one conditional PATCH, one atomic change set. Nothing is deleted."""
+"""Dataverse as the pass sees it: set-wise reads, and one atomic change set for each family. Nothing is deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from threading import RLock
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from connector.crm.batch import Change
+from connector.crm.again import ReadingAgain
 from connector.crm.dataverse import COUNT, DataverseClient, Row, query, text_literal
 from connector.crm.families import FamilyReader
 from connector.crm.fields import guid
 from connector.crm.lookup import find_matches
 from connector.crm.metadata import OrgMetadata, Table, metadata_key, number_of, read_metadata
-from connector.crm.rows import LOG_WORDS, STATUS_KEYS, SUBSCRIPTION_WORDS, RowReader, marker_word
+from connector.crm.rows import LOG_WORDS, SUBSCRIPTION_WORDS, RowReader, marker_word
+from connector.crm.writes import DEFAULT_LENGTH, WRITE_FAMILY, requests_for
 from connector.domain.marker import ROW_PREFIX
-from connector.domain.model import LicenseChangeLog, Subscription, SubscriptionId
+from connector.domain.model import LicenseChangeLog, Snapshot, Subscription, SubscriptionId
 from connector.errors import ConfigError, Rejected
 from connector.http.transport import Transport
 from connector.mapping import OWN_MARKER, CrmMapping
-from connector.sync.ports import Clock, CrmSettings, FamilyRows, LogUpdate, Match, OpenLogs
+from connector.sync.ports import Clock, CrmSettings, FamilyChange, FamilyRows, Match, OpenLogs
 
 T = TypeVar("T")
-
-_DEFAULT_LENGTH = 100
-"""What a text column of Dataverse holds when nothing else is said."""
 
 
 class Memory(Protocol):
@@ -113,33 +111,24 @@ class DataverseCrm:
         """The subscriptions that a primary key or a part of a name may mean; one request."""
         return self._fitting(lambda: find_matches(self.client, self._row_reader(), text, most))
 
-    def set_parent_quantity(self, parent: Subscription, quantity: int, order_reference: str) -> None:
-        """One PATCH with ``If-Match``: quantity and Order Reference together, and nothing else."""
-        table = self.metadata().tables["subscription"]
-        self.client.patch(
-            f"{table.entity_set}({_id(parent.id)})",
-            parent.etag,
-            {
-                table.columns["quantity"].logical_name: quantity,
-                table.columns["order_reference"].logical_name: order_reference,
-            },
-            operation="patch subscription",
-            kind="PATCH subscription",
-        )
+    def read_again(self, known: Snapshot) -> FamilyRows:
+        """One family as :meth:`load_families` reads it: one ``$batch``, or a few when other rows belong to it now."""
+        return self._fitting(lambda: self._read_again(known))
 
-    def update_logs(self, updates: Sequence[LogUpdate]) -> None:
-        """One change set in the given order. Only status, message and provisioned-on are ever written."""
-        table = self.metadata().tables["license_change_log"]
-        self.client.change_set([self._change(table, update) for update in updates], operation="update logs")
+    def commit(self, change: FamilyChange, then_read: Snapshot | None = None) -> FamilyRows | None:
+        """One change set, the parent's row first; then, in the same ``$batch``, the family as it is after that."""
+        metadata = self.metadata()
+        requests = requests_for(change, metadata)
+        again = None if then_read is None else ReadingAgain(self._row_reader(), then_read, change.marker)
+        paths = again.paths if again is not None else ()
+        answers = self.client.change_set(requests, operation=WRITE_FAMILY, then_read=paths)
+        return again.take(answers) if again is not None and answers is not None else None
 
-    def _change(self, table: Table, update: LogUpdate) -> Change:
-        status, message = table.columns["status"], table.columns["message"]
-        values: dict[str, object] = {status.logical_name: number_of(status, STATUS_KEYS[update.status])}
-        if update.message is not None:
-            values[message.logical_name] = _cut(update.message, message.max_length or _DEFAULT_LENGTH)
-        if update.provisioned_on is not None:
-            values[table.columns["provisioned_on"].logical_name] = _instant(update.provisioned_on)
-        return Change(f"{table.entity_set}({_id(update.log_id)})", update.etag, values)
+    def _read_again(self, known: Snapshot) -> FamilyRows:
+        reader = self._row_reader()
+        again = ReadingAgain(reader, known)
+        found = again.take(self.client.read_many(again.paths, operation="read family again"))
+        return found or FamilyReader(self.client, reader).load(again.parents, again.singles)
 
     def _find_open_logs(self) -> OpenLogs:
         reader = self._row_reader()
@@ -217,7 +206,7 @@ class DataverseCrm:
         self._settings = CrmSettings(
             time_zone=zone,
             kill_switch=_setting(configuration, rows, names.kill_switch),
-            marker_length=min(column.max_length or _DEFAULT_LENGTH for column in ([own] if own else shared)),
+            marker_length=min(column.max_length or DEFAULT_LENGTH for column in ([own] if own else shared)),
             marker_is_shared=own is None,
             # Dataverse compares without regard to case.
             marked_parents=tuple(
@@ -226,7 +215,7 @@ class DataverseCrm:
                 if str(row.get(marker_column) or "").startswith(ROW_PREFIX)
                 and (key := guid(row.get(subscriptions.primary_id))) is not None
             ),
-            message_length=logs.columns["message"].max_length or _DEFAULT_LENGTH,
+            message_length=logs.columns["message"].max_length or DEFAULT_LENGTH,
             linked_subscriptions=int(count[0][0]["@odata.count"]) if count else None,
         )
         self._reader = RowReader(
@@ -265,25 +254,6 @@ class DataverseCrm:
 def _ids(values: Iterable[SubscriptionId]) -> list[SubscriptionId]:
     """GUIDs in lower case, each once, in the order given; what is no GUID cannot name a row."""
     return list(dict.fromkeys(SubscriptionId(found) for value in values if (found := guid(value)) is not None))
-
-
-def _id(value: str) -> str:
-    found = guid(value)
-    if found is None:
-        raise ConfigError(f"{value!r} is no primary key of Dataverse")
-    return found
-
-
-def _cut(text: str, length: int) -> str:
-    """At most ``length`` UTF-16 units, which is what Dataverse counts, ending in an ellipsis when cut."""
-    if len(text.encode("utf-16-le", "surrogatepass")) // 2 <= length:
-        return text
-    kept = text.encode("utf-16-le", "surrogatepass")[: 2 * max(length - 1, 0)].decode("utf-16-le", "ignore")
-    return kept + "…" if length > 0 else ""
-
-
-def _instant(value: datetime) -> str:
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _zone(name: str | None) -> ZoneInfo:

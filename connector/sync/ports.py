@@ -25,6 +25,7 @@ from connector.domain.model import (
     ProviderSubscriptionId,
     ProvisioningStatus,
     ScheduledLicenseChangeLog,
+    Snapshot,
     Subscription,
     SubscriptionId,
     TenantId,
@@ -93,6 +94,36 @@ class LogUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class NewLog:
+    """A parent's own licence change log that we make where the CRM makes none. ``quantity`` is a signed delta.
+
+    Its id is chosen by us, so that it is made once: a row of that id that is there already fails the whole change.
+    """
+
+    id: LogId
+    subscription: SubscriptionId
+    customer_id: str | None
+    quantity: int
+    name: str
+    order_reference: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyChange:
+    """One atomic change set: the parent's row first (its version is the family's fence), then logs, all or nothing.
+
+    ``parent`` is None only for a family without one. ``quantity`` is its new absolute quantity. ``marker`` is the text
+    for the marker's column: "" empties it, None writes its present text again, which still moves the row's version.
+    """
+
+    parent: Subscription | None
+    quantity: int | None = None
+    marker: str | None = None
+    updates: tuple[LogUpdate, ...] = ()
+    new_log: NewLog | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A subscription that a person may have meant; ``log_id`` is set when they named one of its licence change logs."""
 
@@ -126,14 +157,19 @@ class Crm(Protocol):
         """At most ``most`` subscriptions that a person may mean: by a primary key (their own, or that of one of their
         licence change logs), else by a part of the name; those whose whole name it is come first."""
 
-    def set_parent_quantity(self, parent: Subscription, quantity: int, order_reference: str) -> None:
-        """Write quantity and Order Reference in one PATCH with ``If-Match`` = ``parent.etag``.
+    def read_again(self, known: Snapshot) -> FamilyRows:
+        """One family whole, as :meth:`load_families` reads it, in one request as long as the same rows belong to it.
 
-        Raises PreconditionFailed when the row moved, OutcomeUnknown when the answer was lost.
+        What moved while it was read is in ``moved``.
         """
 
-    def update_logs(self, updates: Sequence[LogUpdate]) -> None:
-        """One atomic change set, in the given order, each part with ``If-Match``: all or nothing."""
+    def commit(self, change: FamilyChange, then_read: Snapshot | None = None) -> FamilyRows | None:
+        """Write one family all or nothing and, if ``then_read`` knows it, read it again in the same request.
+
+        Raises PreconditionFailed when a row moved, Rejected and Transient when nothing was done, ProtocolError when
+        nothing was sent, OutcomeUnknown when it cannot be seen whether it was done. Returns None when it was done and
+        the family has to be read by :meth:`read_again`: not asked, not answered whole, or other rows belong to it now.
+        """
 
 
 class Fulfilment(Protocol):

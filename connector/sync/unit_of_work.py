@@ -8,7 +8,7 @@ next look finds the world somewhere on the way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import takewhile
@@ -51,7 +51,7 @@ from connector.errors import (
 from connector.sync.endings import MANY_UPDATES, ending_of
 from connector.sync.gather import Providers, fulfilment_of, read_one, tenant_of
 from connector.sync.outcome import Effect, FamilyOutcome, FamilyState
-from connector.sync.ports import AuditEntry, Clock, Crm, Fulfilment, IntentState, Journal, LogUpdate
+from connector.sync.ports import AuditEntry, Clock, Crm, FamilyChange, Fulfilment, IntentState, Journal, LogUpdate
 from connector.sync.provisioning import Confirmed, Deferred, Provisioning, RefusedByProvider, StillUnknown
 from connector.sync.renewal import Kept, Lost, RenewalKeeper
 from connector.sync.safeguard import Gate, Halt
@@ -118,7 +118,7 @@ class UnitOfWork:
         self._log_names: dict[LogId, str] = {}
         self._provider_said_no: str | None = None
         self._lost: str | None = None
-        self._provider_is_older = False
+        self._provider_is_older, self._parent_is_older = False, False
         self._notices: tuple[Objection, ...] = ()
         self._told: list[Objection] = []
 
@@ -182,6 +182,9 @@ class UnitOfWork:
 
     def _take(self, decision: FamilyDecision, action: Action) -> FamilyOutcome | None:
         """Take one action; None means: look again."""
+        if self._parent_is_older:
+            self._refresh()
+            return None
         match action:
             case FailLogs():
                 # All refusals of one decision go together: after the first alone, another decision might spare the rest.
@@ -219,7 +222,7 @@ class UnitOfWork:
                 hint="look at the parent subscription in Work 365",
             )
         self._snapshot = replace(fresh, provider=self._snapshot.provider, at_customer=self._snapshot.at_customer)
-        self._provider_is_older = True
+        self._provider_is_older, self._parent_is_older = True, False
 
     def _has_provider_moved(self) -> bool:
         """Ask the provider again if the CRM was read after it: what another host did in between shows in the rows and not
@@ -248,16 +251,17 @@ class UnitOfWork:
             if isinstance(action, FailLogs)
             for log in action.logs
         ]
-        self._crm.update_logs(
-            [LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, message) for log, message in failed]
-        )
+        self._commit(LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, message) for log, message in failed)
         for log, message in failed:
             self._effect("log.failed", f"{self._log_names.get(log.id, log.id)} → Failed: {message}", log_id=log.id)
 
+    def _commit(self, updates: Iterable[LogUpdate]) -> None:
+        """Change logs behind the parent's row, whose version moves with that: it is read again before the next step."""
+        self._crm.commit(FamilyChange(self._snapshot.parent, updates=tuple(updates)))
+        self._parent_is_older = self._snapshot.parent is not None
+
     def _set_parent(self, action: SetParentQuantity) -> None:
-        parent = self._snapshot.parent
-        assert parent is not None
-        self._crm.set_parent_quantity(parent, action.target, action.order_reference)
+        self._crm.commit(FamilyChange(self._snapshot.parent, action.target, action.order_reference))
         self._effect(
             "parent.quantity",
             f"parent {self._name}: {action.before} → {action.target} seats",
@@ -269,9 +273,8 @@ class UnitOfWork:
     def _acknowledge(self, action: Acknowledge) -> None:
         now = self._clock.now()
         logs = (*action.parent_logs, *action.child_logs)
-        self._crm.update_logs(
-            [LogUpdate(log.id, log.etag, ProvisioningStatus.PROVISIONED, "", provisioned_on=now) for log in logs]
-        )
+        done = ProvisioningStatus.PROVISIONED
+        self._commit(LogUpdate(log.id, log.etag, done, "", provisioned_on=now) for log in logs)
         self._close_intents(now)
         self._journal.clear_deferral(self._family)
         names = ", ".join(self._log_names.get(log.id, log.id) for log in logs)

@@ -234,6 +234,7 @@ class FakeDataverse:
         self.version += 1
         row = {"@odata.etag": f'W/"{self.version}"', f"{match[1]}id": match[2]}
         row.update({self._property(column): None for column in table.columns.values()})
+        row["createdon"] = f"{START:%Y-%m-%dT%H:%M:%SZ}"
         for key, value in values.items():
             if key.endswith("@odata.bind"):
                 bound = re.fullmatch(r"/\w+set\(([0-9a-f-]+)\)", value)

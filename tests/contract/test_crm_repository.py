@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -29,7 +30,7 @@ from connector.errors import (
 )
 from connector.http.transport import Transport
 from connector.mapping import ColumnMapping, CrmMapping, load_mapping
-from connector.sync.ports import Crm, LogUpdate
+from connector.sync.ports import Crm, FamilyChange, LogUpdate, NewLog
 from tests.contract.http_fakes import FakeClock, FakeDataverse, Reply, make_transport
 
 MAPPING = load_mapping("work365")
@@ -568,10 +569,10 @@ def parent(crm: DataverseCrm, org: FakeDataverse) -> Subscription:
     return crm.load_families([sub(1)]).subscriptions[sub(1)]
 
 
-def test_the_parents_quantity_and_order_reference_are_written_together(
+def test_the_parents_quantity_and_marker_are_written_together(
     crm: DataverseCrm, org: FakeDataverse, parent: Subscription
 ) -> None:
-    crm.set_parent_quantity(parent, 60, "marker")
+    assert crm.commit(FamilyChange(parent, 60, "marker")) is None
     assert org.patches == [
         (
             f"work365_subscriptionset({sub(1)})",
@@ -579,24 +580,129 @@ def test_the_parents_quantity_and_order_reference_are_written_together(
         )
     ]
     with pytest.raises(PreconditionFailed):
-        crm.set_parent_quantity(parent, 70, "marker")
+        crm.commit(FamilyChange(parent, 70, "marker"))
     assert len(org.patches) == 1
 
 
-def test_a_lost_answer_to_the_parents_patch_is_unknown(
+@pytest.mark.parametrize(
+    ("before", "marker", "written"),
+    [(" PO 17 ", None, " PO 17 "), (None, None, None), ("x", "", None), ("x", "ls2:a;", "ls2:a;"), (None, "y", "y")],
+)
+def test_the_markers_column_is_always_written_so_that_the_parents_version_moves(
+    crm: DataverseCrm, org: FakeDataverse, before: str | None, marker: str | None, written: str | None
+) -> None:
+    add_subscription(org, 1, order_reference=before)
+    parent = crm.load_families([sub(1)]).subscriptions[sub(1)]
+    crm.commit(FamilyChange(parent, marker=marker))
+    assert org.patches == [
+        (f"work365_subscriptionset({sub(1)})", {"work365_subscription_orderreference": written}),
+    ]
+    with pytest.raises(PreconditionFailed):
+        crm.commit(FamilyChange(parent))
+
+
+def test_a_marker_with_a_column_of_its_own_leaves_order_reference_alone(
+    own_crm: DataverseCrm, own_org: FakeDataverse
+) -> None:
+    add_subscription(own_org, 1, order_reference="PO 17")
+    parent = own_crm.load_families([sub(1)]).subscriptions[sub(1)]
+    own_crm.commit(FamilyChange(parent, marker="ls2:" + "a" * 3996))
+    assert own_org.patches[0][1] == {MARKER: "ls2:" + "a" * 3996}
+    with pytest.raises(ProtocolError, match="too short"):
+        own_crm.commit(FamilyChange(parent, marker="ls2:" + "a" * 3997))
+
+
+@pytest.mark.parametrize("quantity", [True, 60.0, "60", -1, float("nan"), float("inf"), 6.5])
+def test_nothing_is_sent_that_is_no_whole_number_of_seats(
+    crm: DataverseCrm, org: FakeDataverse, parent: Subscription, quantity: Any
+) -> None:
+    before = len(org.requests)
+    with pytest.raises(ProtocolError, match="no number of seats"):
+        crm.commit(FamilyChange(parent, quantity))
+    if quantity != -1:
+        with pytest.raises(ProtocolError, match="no number of seats"):
+            crm.commit(FamilyChange(parent, 60, new_log=replace(NEW_LOG, quantity=quantity)))
+    assert len(org.requests) == before and org.patches == []
+
+
+@pytest.mark.parametrize("more", [{"quantity": 1}, {"marker": ""}, {"new_log": True}])
+def test_a_parents_change_without_a_parent_is_not_sent(
+    crm: DataverseCrm, org: FakeDataverse, more: dict[str, Any]
+) -> None:
+    crm.settings()
+    before = len(org.requests)
+    with pytest.raises(ProtocolError):
+        crm.commit(FamilyChange(None, **{**more, **({"new_log": NEW_LOG} if "new_log" in more else {})}))
+    assert len(org.requests) == before
+
+
+def test_a_lost_answer_to_a_familys_change_is_unknown(
     crm: DataverseCrm, org: FakeDataverse, parent: Subscription
 ) -> None:
-    org.interfere = lambda method, path: (502, {}, "") if method == "PATCH" else None
+    org.interfere = lambda method, path: (502, {}, "") if method == "POST" else None
     with pytest.raises(OutcomeUnknown):
-        crm.set_parent_quantity(parent, 60, "marker")
+        crm.commit(FamilyChange(parent, 60, "marker"))
 
 
 def test_nothing_is_written_to_a_row_that_was_read_without_an_etag(crm: DataverseCrm, org: FakeDataverse) -> None:
     add_subscription(org, 1)["@odata.etag"] = None
     found = crm.load_families([sub(1)]).subscriptions[sub(1)]
     with pytest.raises(ProtocolError):
-        crm.set_parent_quantity(found, 60, "marker")
+        crm.commit(FamilyChange(found, 60, "marker"))
     assert org.patches == []
+
+
+NEW_LOG = NewLog(log_id(99), sub(1), ACCOUNT, -5, "Parent 25 → 20", "PO 17")
+
+
+def test_a_log_that_the_crm_does_not_make_is_made_once_with_the_parents_quantity(
+    crm: DataverseCrm, org: FakeDataverse, parent: Subscription
+) -> None:
+    crm.commit(FamilyChange(parent, 45, "", new_log=NEW_LOG))
+    prefix = "work365_licensechangelog_"
+    assert [name for name, _ in org.patches] == [
+        f"work365_subscriptionset({sub(1)})",
+        f"work365_licensechangelogset({log_id(99)})",
+    ]
+    assert org.patches[1][1] == {
+        f"{prefix}subscription".upper() + "@odata.bind": f"/work365_subscriptionset({sub(1)})",
+        f"{prefix}customer".upper() + "@odata.bind": f"/accountset({ACCOUNT})",
+        f"{prefix}quantity": -5,
+        "work365_name": "Parent 25 → 20",
+        f"{prefix}orderreference": "PO 17",
+        f"{prefix}type": org.choices["log_kind"]["update"],
+        f"{prefix}provisioningstatus": org.choices["provisioning_status"]["awaiting"],
+    }
+    found = crm.load_families([sub(1)])
+    (log,) = found.logs[sub(1)]
+    assert (log.id, log.quantity, log.status, log.kind) == (
+        log_id(99),
+        -5,
+        ProvisioningStatus.AWAITING,
+        LogKind.UPDATE,
+    )
+    with pytest.raises(Rejected):
+        crm.commit(FamilyChange(found.subscriptions[sub(1)], 40, new_log=NEW_LOG))
+    assert crm.load_families([sub(1)]).subscriptions[sub(1)].quantity == 45
+
+
+def test_a_log_is_made_of_what_is_known_and_its_texts_fit(
+    crm: DataverseCrm, org: FakeDataverse, parent: Subscription
+) -> None:
+    crm.commit(FamilyChange(parent, new_log=replace(NEW_LOG, customer_id=None, order_reference=None, name="x" * 50)))
+    written = org.patches[1][1]
+    assert written["work365_name"] == "x" * 39 + "…"
+    assert not [name for name in written if "CUSTOMER" in name or "orderreference" in name]
+
+
+def test_more_changes_than_one_set_takes_are_refused_before_anything_is_sent(
+    crm: DataverseCrm, org: FakeDataverse, parent: Subscription
+) -> None:
+    many = tuple(LogUpdate(log_id(number), 'W/"1"', ProvisioningStatus.PROVISIONED) for number in range(1000))
+    before = len(org.requests)
+    with pytest.raises(Rejected, match="1001 changes"):
+        crm.commit(FamilyChange(parent, updates=many))
+    assert len(org.requests) == before
 
 
 def update(org: FakeDataverse, number: int, **values: Any) -> LogUpdate:
@@ -612,12 +718,15 @@ def test_logs_are_acknowledged_in_order_in_one_change_set(crm: DataverseCrm, org
     crm.settings()
     before = len(org.requests)
     at = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-    crm.update_logs(
-        [
-            update(org, 3, provisioned_on=at, message="done"),
-            update(org, 1, status=ProvisioningStatus.FAILED, message="x" * 100),
-            update(org, 2, status=ProvisioningStatus.NOT_APPLICABLE),
-        ]
+    crm.commit(
+        FamilyChange(
+            None,
+            updates=(
+                update(org, 3, provisioned_on=at, message="done"),
+                update(org, 1, status=ProvisioningStatus.FAILED, message="x" * 100),
+                update(org, 2, status=ProvisioningStatus.NOT_APPLICABLE),
+            ),
+        )
     )
     prefix = "work365_licensechangelog_"
     numbers = org.choices["provisioning_status"]
@@ -637,7 +746,7 @@ def test_logs_are_acknowledged_in_order_in_one_change_set(crm: DataverseCrm, org
         (f"work365_licensechangelogset({log_id(2)})", {f"{prefix}provisioningstatus": numbers["not_applicable"]}),
     ]
     assert len(org.requests) - before == 1
-    crm.update_logs([])
+    crm.commit(FamilyChange(None))
     assert len(org.requests) - before == 1
 
 
@@ -646,14 +755,14 @@ def test_one_log_that_moved_undoes_the_whole_acknowledgement(crm: DataverseCrm, 
     add_log(org, 2, 1)
     stale = LogUpdate(log_id(2), 'W/"1"', ProvisioningStatus.PROVISIONED)
     with pytest.raises(PreconditionFailed):
-        crm.update_logs([update(org, 1), stale])
+        crm.commit(FamilyChange(None, updates=(update(org, 1), stale)))
     assert org.patches == []
     assert {log.status for log in crm.find_open_logs().logs} == {ProvisioningStatus.AWAITING}
 
 
 def test_a_message_is_cut_by_the_units_that_dataverse_counts(crm: DataverseCrm, org: FakeDataverse) -> None:
     add_log(org, 1, 1)
-    crm.update_logs([update(org, 1, message="😀" * 30)])
+    crm.commit(FamilyChange(None, updates=(update(org, 1, message="😀" * 30),)))
     written = org.patches[0][1]["work365_licensechangelog_provisioningmessage"]
     assert written == "😀" * 19 + "…"
     assert len(written.encode("utf-16-le")) // 2 <= 40
@@ -665,7 +774,7 @@ def test_a_refused_acknowledgement_is_rejected_with_the_services_text(crm: Datav
     no: Reply = (400, {}, json.dumps({"error": {"code": "0x80040265", "message": "A plug-in says no."}}))
     org.interfere = lambda method, path: no if path.endswith("$batch") else None
     with pytest.raises(Rejected, match="A plug-in says no"):
-        crm.update_logs([update(org, 1)])
+        crm.commit(FamilyChange(None, updates=(update(org, 1),)))
 
 
 # Rows

@@ -60,7 +60,7 @@ class AcknowledgesFirst(UnitOfWork):
             self._snapshot = replace(self._snapshot, provider=fresh)
             return super()._take(decision, action)
         logs = (*told.parent_logs, *told.child_logs)
-        self._crm.update_logs([LogUpdate(log.id, log.etag, ProvisioningStatus.PROVISIONED, "") for log in logs])
+        self._commit(LogUpdate(log.id, log.etag, ProvisioningStatus.PROVISIONED, "") for log in logs)
         work = Provisioning(self._journal, self._clock, handle.fulfilment, self._context.run_id, self._family)
         work.set_quantity(replace(self._snapshot, provider=fresh), action)
         self._refresh()
