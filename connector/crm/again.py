@@ -72,7 +72,7 @@ class ReadingAgain:
         if (
             tuple(row.id for group in children.values() for row in group) != self._children
             or not self._is_same_head()
-            or not set(found.windowed(self._members)) <= set(self._windowed())
+            or set(found.windowed(self._members)) != set(self._windowed())
             or any(key not in self._since or self._since[key] > bound for key, bound in since.items())
         ):
             return None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,7 +15,12 @@ import responses
 from connector.crm.repository import DataverseCrm
 from connector.domain.model import ProvisioningStatus, Snapshot
 from connector.errors import AuthError, OutcomeUnknown, PreconditionFailed, Rejected, Transient
-from connector.sync.gather import Selection, snapshots
+from connector.http.origin import Origin
+from connector.http.session import make_session
+from connector.sandbox.app import Sandbox
+from connector.sandbox.dataverse import DataverseOptions
+from connector.sandbox.wire import Request, Response
+from connector.sync.gather import Selection, select, snapshots
 from connector.sync.ports import FamilyChange, FamilyRows, LogUpdate, NewLog
 from tests.contract.http_fakes import FakeClock, FakeDataverse, Reply, make_transport
 from tests.contract.test_crm_repository import (
@@ -29,6 +35,8 @@ from tests.contract.test_crm_repository import (
     marked,
     sub,
 )
+from tests.harness.in_process import DATAVERSE, InProcess, Tokens
+from tests.harness.stories import STORIES
 
 PRODUCT = "77777777-0000-4000-8000-000000000001"
 OTHER = "aaaaaaaa-0000-4000-8000-000000000002"
@@ -178,6 +186,7 @@ NEEDS_ROUNDS: list[Any] = [
         lambda org: add_log(org, 54, 2, created_on="2025-06-01T00:00:00Z"), id="an open log older than the marker"
     ),
     pytest.param(lambda org: edit(org, 2, reduction_behavior="within_window", reduction_window=7), id="a new window"),
+    pytest.param(lambda org: edit(org, 3, reduction_behavior="allowed"), id="a window that is gone"),
     pytest.param(lambda org: org.rows["work365_subscription"].remove(row(org, 1)), id="the parent is gone"),
     pytest.param(lambda org: org.rows["work365_subscription"].remove(row(org, 2)), id="a child is gone"),
     pytest.param(lambda org: org.rows["work365_subscription"].remove(row(org, 21)), id="a base is gone"),
@@ -391,3 +400,132 @@ def test_no_id_of_a_neighbour_is_asked_for(crm: DataverseCrm, org: FakeDataverse
     org.interfere = note
     crm.read_again(before)
     assert not [path for path in asked if sub(5) in path or sub(7) in path or OTHER in path]
+
+
+# Against the emulated service, which knows change sets, conditions and lookups for itself
+
+
+@pytest.fixture(params=["nested", "flat"])
+def sandbox(request: pytest.FixtureRequest) -> Sandbox:
+    layout: Any = request.param
+    story = STORIES["increase"]
+    made = Sandbox.from_scenario(story.scenario, dataverse_options=DataverseOptions(changeset_error_layout=layout))
+    for step in story.scenario.steps:
+        made.perform(step)
+    return made
+
+
+@pytest.fixture
+def emulated(sandbox: Sandbox) -> DataverseCrm:
+    def exchange(service: str, message: Request) -> tuple[Response, bool]:
+        answer = sandbox.handle(service, message)
+        assert isinstance(answer, Response)
+        return answer, False
+
+    session = make_session()
+    session.mount("https://", InProcess(exchange))
+    transport = make_transport(
+        FakeClock(), session=session, auth=Tokens(sandbox, "dataverse"), origin=Origin(f"{DATAVERSE}/api/data/v9.2/")
+    )
+    return DataverseCrm(transport, MAPPING, clock=FakeClock())
+
+
+def family_of(crm: DataverseCrm) -> Snapshot:
+    selection = select(crm, crm.find_open_logs())
+    return known(crm, selection)
+
+
+def test_the_emulated_service_takes_a_familys_change_with_a_new_log_and_its_reading(
+    emulated: DataverseCrm, sandbox: Sandbox
+) -> None:
+    before = family_of(emulated)
+    parent, (log,) = before.parent, before.logs
+    assert parent is not None
+    new = NewLog(log_id(60), parent.id, parent.customer_id, log.quantity or 0, "by linksub", "PO 17")
+    update = LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, "no")
+    text = marked(datetime(2026, 3, 2, tzinfo=UTC))
+    requests = len(sandbox.trace.entries("dataverse"))
+    found = emulated.commit(FamilyChange(parent, None, text, (update,), new), before)
+    assert len(sandbox.trace.entries("dataverse")) - requests == 1
+    assert found is not None and found == emulated.read_again(before) == emulated.load_families([parent.id])
+    made = next(log for log in found.logs[parent.id] if log.id == new.id)
+    assert (made.quantity, made.status, made.customer_id) == (
+        log.quantity,
+        ProvisioningStatus.AWAITING,
+        parent.customer_id,
+    )
+    assert (made.name, made.order_reference, made.problems) == ("by linksub", "PO 17", ())
+    assert found.subscriptions[parent.id].marker_text == text
+    assert emulated.settings().marked_parents == (parent.id,)
+
+
+@pytest.mark.parametrize("stale", ["parent", "log", "exists"])
+def test_the_emulated_service_undoes_a_familys_change_whole(
+    emulated: DataverseCrm, sandbox: Sandbox, stale: str
+) -> None:
+    before = family_of(emulated)
+    parent, (log,) = before.parent, before.logs
+    assert parent is not None
+    new = NewLog(log.id if stale == "exists" else log_id(60), parent.id, parent.customer_id, 1, "x", None)
+    update = LogUpdate(log.id, 'W/"1"' if stale == "log" else log.etag, ProvisioningStatus.FAILED)
+    fence = replace(parent, etag='W/"1"') if stale == "parent" else parent
+    with pytest.raises(Rejected if stale == "exists" else PreconditionFailed):
+        emulated.commit(FamilyChange(fence, 99, "ls2:a;", (update,), new), before)
+    assert emulated.read_again(before) == emulated.load_families([parent.id])
+    assert family_of(emulated).parent == parent
+
+
+# Whatever the world looks like
+
+
+def scramble(org: FakeDataverse, dice: Random, *, times: int) -> None:
+    """Somebody links, unlinks, renames, takes away and orders at random; rings of links and rows that are gone among it."""
+    subscriptions = org.rows["work365_subscription"]
+    for _ in range(times):
+        if not subscriptions:
+            return
+        number = int(dice.choice(subscriptions)["work365_subscriptionid"][-4:])
+        other = dice.choice([sub(dice.randrange(1, 10)), None])
+        match dice.randrange(9):
+            case 0:
+                edit(org, number, linked_parent=other)
+            case 1:
+                edit(org, number, bundle_parent=other)
+            case 2:
+                at = datetime(2026, dice.randrange(1, 4), dice.randrange(1, 28), tzinfo=UTC)
+                edit(org, number, order_reference=dice.choice([marked(at), "PO", None]))
+            case 3:
+                edit(org, number, customer=dice.choice([ACCOUNT, OTHER, None]))
+            case 4:
+                edit(org, number, product=dice.choice([PRODUCT, None]))
+            case 5:
+                edit(org, number, reduction_behavior=dice.choice(["allowed", "within_window"]))
+            case 6 if dice.random() < 0.2:
+                subscriptions.remove(row(org, number))
+            case _:
+                logs = org.rows["work365_licensechangelog"]
+                day = f"2026-0{dice.randrange(1, 4)}-{dice.randrange(10, 28)}T{dice.randrange(10, 24)}:00:00Z"
+                status = dice.choice(["awaiting", "provisioned", "failed", "not_applicable"])
+                kind = dice.choice(["update", "create"])
+                add_log(org, 1000 + len(logs), number, status=status, created_on=day, kind=kind)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_family_read_again_is_the_family_read_whole_whatever_happened(
+    crm: DataverseCrm, org: FakeDataverse, seed: int
+) -> None:
+    dice = Random(seed)
+    for number in range(1, 10):
+        if not any(found["work365_subscriptionid"] == sub(number) for found in org.rows["work365_subscription"]):
+            add_subscription(org, number)
+    scramble(org, dice, times=25)
+    for _ in range(6):
+        selection = Selection((sub(dice.randrange(1, 10)),), ())
+        found = snapshots(crm.load_families(selection.parents), selection)
+        scramble(org, dice, times=dice.choice([0, 1, 1, 2, 4]))
+        for before in found:
+            whole = crm.load_families(selection.parents)
+            assert crm.read_again(before) == whole
+            if before.parent is not None and before.parent == whole.subscriptions.get(before.parent.id):
+                after = crm.commit(FamilyChange(before.parent, dice.randrange(99)), before)
+                assert after is None or after == crm.load_families(selection.parents)
