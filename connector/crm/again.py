@@ -45,6 +45,11 @@ class ReadingAgain:
         """The queries, in an order that shows at its end what moved since its beginning."""
         return self._ask.paths
 
+    @property
+    def closing(self) -> list[int]:
+        """The places of those at the end."""
+        return self._ask.closing
+
     def _put(self) -> None:
         known, found, ask = self._known, self._found, self._ask
         bases = known.bases

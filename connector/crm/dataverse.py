@@ -131,14 +131,23 @@ class DataverseClient:
         """All rows of a query: all pages, or it raises."""
         return [row for page in self.iter_pages(path, operation=operation, kind=kind) for row in page]
 
-    def read_many(self, paths: Sequence[str], *, operation: str) -> list[list[Row]]:
+    def read_many(self, paths: Sequence[str], *, operation: str, closing: Sequence[int] = ()) -> list[list[Row]]:
         """The rows of several queries, in order, through as few ``$batch`` requests as their pages allow.
 
         A path that asks for ``/$count`` gives one row with the number (at most 5,000) under ``@odata.count``.
+        ``closing`` are the last queries (their places): they are answered after everything else, and asked once more if
+        further pages or parts that failed at first came behind them.
         """
         rows, seen = [list[Row]() for _ in paths], [set[str]() for _ in paths]
-        self._read_on(dict(enumerate(paths)), paths, rows, seen, operation)
+        if self._read_on(dict(enumerate(paths)), paths, rows, seen, operation):
+            self._close(closing, paths, rows, operation)
         return rows
+
+    def _close(self, closing: Sequence[int], paths: Sequence[str], rows: list[list[Row]], operation: str) -> None:
+        """Ask the closing queries once more."""
+        again = self.read_many([paths[number] for number in closing], operation=operation)
+        for number, found in zip(closing, again, strict=True):
+            rows[number] = found
 
     def _read_on(
         self,
@@ -147,11 +156,17 @@ class DataverseClient:
         rows: list[list[Row]],
         seen: list[set[str]],
         operation: str,
-    ) -> None:
-        """Follow the links of queries (number → link) to their ends, those of all in common batches."""
+    ) -> bool:
+        """Follow the links of queries (number → link) to their ends, those of all in common batches.
+
+        Whether anything was answered later than what stands behind it.
+        """
+        late = False
         while links:
-            parts = self._read_parts(list(links.values()), operation=operation, page=True)
+            parts, repeated = self._read_parts(list(links.values()), operation=operation, page=True)
             links = self._take_pages(dict(zip(links, parts, strict=True)), paths, rows, seen, operation)
+            late = late or repeated or bool(links)
+        return late
 
     def _take_pages(
         self,
@@ -175,7 +190,7 @@ class DataverseClient:
 
     def get_many(self, paths: Sequence[str], *, operation: str) -> list[Row | None]:
         """Several resources through ``$batch``; None where there is none (404)."""
-        parts = self._read_parts(paths, operation=operation, page=False)
+        parts, _ = self._read_parts(paths, operation=operation, page=False)
         return [None if part.status == 404 else part.json() for part in parts]
 
     def patch(self, path: str, etag: str, values: Mapping[str, object], *, operation: str, kind: str) -> None:
@@ -191,9 +206,14 @@ class DataverseClient:
         )
 
     def change_set(
-        self, changes: Sequence[Change | Creation], *, operation: str, then_read: Sequence[str] = ()
+        self,
+        changes: Sequence[Change | Creation],
+        *,
+        operation: str,
+        then_read: Sequence[str] = (),
+        closing: Sequence[int] = (),
     ) -> list[list[Row]] | None:
-        """Several conditional PATCHes, in order, all or nothing; then, in the same request, the rows of queries.
+        """Several conditional PATCHes, in order, all or nothing; then, in the same request, what :meth:`read_many` reads.
 
         Raises PreconditionFailed when a row moved, Rejected and Transient when nothing was done, OutcomeUnknown when
         the answer was lost, damaged, or does not account for every change. Once the changes are known to be done
@@ -240,9 +260,11 @@ class DataverseClient:
             raise not_known(operation, str(damaged)) from damaged
         if failed is not None:
             raise self._failed(failed, operation, writes=True)
-        return self._after_set(reads, following, operation) if reads else None
+        return self._after_set(reads, closing, following, operation) if reads else None
 
-    def _after_set(self, paths: Sequence[str], parts: Sequence[Part], operation: str) -> list[list[Row]] | None:
+    def _after_set(
+        self, paths: Sequence[str], closing: Sequence[int], parts: Sequence[Part], operation: str
+    ) -> list[list[Row]] | None:
         """The rows of queries that followed a change set, all pages; None if anything of them is missing."""
         try:
             for part in parts:
@@ -252,7 +274,9 @@ class DataverseClient:
                 raise not_understood(operation, f"{len(parts)} answers to {len(paths)} queries")
             rows, seen = [list[Row]() for _ in paths], [set[str]() for _ in paths]
             links = self._take_pages(dict(enumerate(parts)), paths, rows, seen, operation)
-            self._read_on(links, paths, rows, seen, operation)
+            if links:
+                self._read_on(links, paths, rows, seen, operation)
+                self._close(closing, paths, rows, operation)
         except (BatchDamaged, RemoteError) as trouble:
             logger.info("%s: done, and what was to be read after it is read again: %s", operation, trouble)
             return None
@@ -272,19 +296,22 @@ class DataverseClient:
         longest = self._transport.settings.max_retry_after
         return failure_of(part, operation, now=self._transport.clock.now(), longest_wait=longest, writes=writes)
 
-    def _read_parts(self, paths: Sequence[str], *, operation: str, page: bool) -> list[Part]:
-        """One final answer per path (2xx or 404); parts that were throttled or failed are asked again."""
+    def _read_parts(self, paths: Sequence[str], *, operation: str, page: bool) -> tuple[list[Part], bool]:
+        """One final answer per path (2xx or 404); parts that were throttled or failed are asked again, which is said."""
+        repeated = False
         answered: dict[int, Part] = {}
         numbers = list(range(len(paths)))
         most = self._per_read if page else self._per_batch
         for start in range(0, len(numbers), most):
             pending = numbers[start : start + most]
 
-            def attempt(_: int, pending: list[int] = pending) -> None:
+            def attempt(turn: int, pending: list[int] = pending) -> None:
+                nonlocal repeated
+                repeated = repeated or turn > 1
                 self._ask([number for number in pending if number not in answered], paths, answered, operation, page)
 
             self._transport.policy.run(attempt, stop_before=self._transport.stop_before)
-        return [answered[number] for number in numbers]
+        return [answered[number] for number in numbers], repeated
 
     def _ask(
         self, numbers: list[int], paths: Sequence[str], answered: dict[int, Part], operation: str, page: bool

@@ -75,7 +75,8 @@ class FamilyReader:
         return {parent: tuple(sorted(linked[parent])) for parent in candidates if parent in linked}
 
     def _go(self, asked: Asked) -> None:
-        asked.answered(self._client.read_many(asked.paths, operation="load families"))
+        answers = self._client.read_many(asked.paths, operation="load families", closing=asked.closing)
+        asked.answered(answers)
 
     def _read_bundles(self, frontier: Sequence[SubscriptionId], following: Asked) -> None:
         """Bundle parents level by level, with what they are linked to and their open logs."""

@@ -45,14 +45,18 @@ class Asked:
 
     def __init__(self) -> None:
         self._asked: list[tuple[str, Callable[[Row], None]]] = []
+        self.closing: list[int] = []
+        """Places of queries that must be answered after all others."""
 
     @property
     def paths(self) -> list[str]:
         """The queries, in their order."""
         return [path for path, _ in self._asked]
 
-    def ask(self, path: str, receive: Callable[[Row], None]) -> None:
+    def ask(self, path: str, receive: Callable[[Row], None], *, closes: bool = False) -> None:
         """Add a query."""
+        if closes:
+            self.closing.append(len(self._asked))
         self._asked.append((path, receive))
 
     def answered(self, answers: Sequence[Sequence[Row]]) -> None:
@@ -60,7 +64,7 @@ class Asked:
         for (_, receive), rows in zip(self._asked, answers, strict=True):
             for row in rows:
                 receive(row)
-        self._asked = []
+        self._asked, self.closing = [], []
 
 
 def since_when(
@@ -183,9 +187,11 @@ class Gathering:
         that has not moved since belongs to the logs that were read."""
         table = self.subscription_table
         for chunk in chunks(members):
-            ask.ask(self.ordered(table, ["linked_parent"], is_in(table.primary_id, chunk)), self._keep_version)
+            ask.ask(
+                self.ordered(table, ["linked_parent"], is_in(table.primary_id, chunk)), self._keep_version, closes=True
+            )
         for path in self.by_linked_parent(parents, ["linked_parent"]):
-            ask.ask(path, self._keep_version)
+            ask.ask(path, self._keep_version, closes=True)
 
     def _ask_logs(self, ask: Asked, ids: Sequence[str], condition: str, receive: Callable[[Row], None]) -> None:
         table = self._log_table

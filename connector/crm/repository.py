@@ -120,15 +120,17 @@ class DataverseCrm:
         metadata = self.metadata()
         requests = requests_for(change, metadata)
         again = None if then_read is None else ReadingAgain(self._row_reader(), then_read, change.marker)
-        paths = again.paths if again is not None else ()
-        answers = self.client.change_set(requests, operation=WRITE_FAMILY, then_read=paths)
-        return again.take(answers) if again is not None and answers is not None else None
+        if again is None:
+            self.client.change_set(requests, operation=WRITE_FAMILY)
+            return None
+        answers = self.client.change_set(requests, operation=WRITE_FAMILY, then_read=again.paths, closing=again.closing)
+        return again.take(answers) if answers is not None else None
 
     def _read_again(self, known: Snapshot) -> FamilyRows:
         reader = self._row_reader()
         again = ReadingAgain(reader, known)
-        found = again.take(self.client.read_many(again.paths, operation="read family again"))
-        return found or FamilyReader(self.client, reader).load(again.parents, again.singles)
+        answers = self.client.read_many(again.paths, operation="read family again", closing=again.closing)
+        return again.take(answers) or FamilyReader(self.client, reader).load(again.parents, again.singles)
 
     def _find_open_logs(self) -> OpenLogs:
         reader = self._row_reader()

@@ -235,6 +235,42 @@ def test_what_moves_while_a_family_is_read_again_is_said(crm: DataverseCrm, org:
     assert crm.read_again(before).moved == {sub(2)}
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_what_moves_while_further_pages_are_read_is_said(crm: DataverseCrm, org: FakeDataverse, writes: bool) -> None:
+    for number in range(100, 107):
+        add_log(org, number, 2)
+    before, moved = known(crm), list[str]()
+    org.page_size = 3
+
+    def somebody(method: str, path: str) -> Reply | None:
+        if method == "inner GET" and "skiptoken" in path and not moved:
+            moved.append(path)
+            edit(org, 2, quantity=99)
+        return None
+
+    org.interfere = somebody
+    found = crm.commit(FamilyChange(before.parent, 60), before) if writes else crm.read_again(before)
+    assert moved and found is not None and found.moved == {sub(2)}
+
+
+def test_what_moves_before_a_throttled_part_is_read_is_said(crm: DataverseCrm, org: FakeDataverse) -> None:
+    before, busy = known(crm), list[str]()
+
+    def somebody(method: str, path: str) -> Reply | None:
+        if method != "inner GET" or "licensechangelogset" not in path:
+            return None
+        if not busy:
+            busy.append(path)
+            return 429, {"Retry-After": "3"}, ""
+        if len(busy) < 9 and path == busy[0]:
+            busy.append(path)
+            edit(org, 2, quantity=99)
+        return None
+
+    org.interfere = somebody
+    assert crm.read_again(before).moved == {sub(2)}
+
+
 def test_a_family_with_more_rows_than_a_page_is_read_again_to_the_last_one(
     crm: DataverseCrm, org: FakeDataverse
 ) -> None:
@@ -249,7 +285,7 @@ def test_a_part_that_is_throttled_is_asked_for_again(crm: DataverseCrm, org: Fak
     before, busy = known(crm), [(429, {"Retry-After": "3"}, "")]
     org.interfere = lambda method, path: busy.pop() if busy and method == "inner GET" and "account" in path else None
     number, again = counted(org, lambda: crm.read_again(before))
-    assert number == 2 and again == crm.load_families([sub(1)])
+    assert number == 3 and again == crm.load_families([sub(1)])
 
 
 def test_a_part_that_keeps_failing_fails_the_reading(crm: DataverseCrm, org: FakeDataverse) -> None:
