@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from connector.config import resolve_secret
@@ -27,10 +28,11 @@ def explain(config: Config, wanted: str, *, clock: Clock | None = None) -> tuple
     subscription has. Raises UsageError when it means none or several, and any ConnectorError of reading.
     """
     connection = Connection(config, clock or SystemClock())
-    try:
+    with ExitStack() as stack:
+        stack.callback(connection.session.close)
         connection.sign_in()
         time = connection.clock()
-        journal = _journal_in_memory(config, time)
+        journal = stack.enter_context(_journal_in_memory(config, time))
         crm = DataverseCrm(
             connection.dataverse(),
             load_mapping(config.mapping),
@@ -43,8 +45,6 @@ def explain(config: Config, wanted: str, *, clock: Clock | None = None) -> tuple
         providers = connection.providers()
         work = Pass("", "", crm, providers, journal, time, config.policy, rule_book(), options, Progress())
         return tuple(replace(found, asked_log=match.log_id) for found in work.explain())
-    finally:
-        connection.session.close()
 
 
 def _journal_in_memory(config: Config, clock: Clock) -> MemoryJournal:

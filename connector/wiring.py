@@ -381,7 +381,8 @@ def _journal(config: Config, request: RunRequest, run_id: str, clock: Clock) -> 
     directory = config.state.directory
     url = resolve_secret(config.state.url).get_secret_value() if config.state.url is not None else None
     if request.dry_run:
-        yield open_rehearsal(url or directory / "journal.sqlite3", now=clock.now())
+        with open_rehearsal(url or directory / "journal.sqlite3", now=clock.now()) as journal:
+            yield journal
         return
     with ExitStack() as stack:
         holder = Holder(run_id, socket.gethostname(), os.getpid(), request.command, clock.now())

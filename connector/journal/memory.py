@@ -28,6 +28,8 @@ from connector.journal.records import (
     lease_document,
     lease_held,
     lease_lost,
+    markers_document,
+    next_markers,
     run_document,
     storable,
     unknown_intent,
@@ -37,7 +39,7 @@ from connector.journal.seals import GENESIS, canonical_json, chained_document, l
 from connector.journal.trail import ended_entry, planned_entry, started_entry, step_entry, taken_over_entry
 from connector.journal.transitions import advance, fresh, steps_to_settle
 from connector.journal.verification import compare, follow
-from connector.sync.ports import AuditEntry, Intent, IntentState, RunInfo
+from connector.sync.ports import AuditEntry, Intent, IntentKind, IntentState, RunInfo
 
 
 class Known(Protocol):
@@ -54,6 +56,21 @@ class Known(Protocol):
 
     def cached(self) -> Mapping[str, str]:
         """Every cached value."""
+
+    def unanswered(self, since: datetime) -> Sequence[Intent]:
+        """Intents that were ever without an answer."""
+
+    def sent(self, family: SubscriptionId, since: datetime) -> Sequence[Intent]:
+        """A family's changes of seats that were sent."""
+
+    def last_confirmed(self, family: SubscriptionId) -> tuple[Intent, datetime] | None:
+        """A family's newest change of seats that was confirmed."""
+
+    def markers(self) -> Mapping[SubscriptionId, tuple[str, ...]]:
+        """The noted markers of every family."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 class MemoryJournal:
@@ -74,12 +91,15 @@ class MemoryJournal:
         self._leases: dict[SubscriptionId, tuple[Lease, object]] = {}
         self._held: dict[SubscriptionId, object] = {}
         self._cache: dict[str, str] = {}
+        self._markers: dict[SubscriptionId, tuple[str, ...]] = {}
+        self._source: Known | None = None
 
     @classmethod
     def knowing(cls, source: Known) -> Self:
-        """A journal that begins with the open intents, deferrals and cached values of another one.
+        """A journal that begins with the open intents, deferrals, markers and cached values of another one.
 
-        Leases are left out: a dry run writes nothing, so nobody has to stay out of its way.
+        What was sent and confirmed before, perhaps over years, is asked of that one when it is wanted; it is closed
+        with this one. Leases are left out: a dry run writes nothing, so nobody has to stay out of its way.
         """
         journal = cls()
         open_intents = source.open_intents()
@@ -89,6 +109,8 @@ class MemoryJournal:
             journal._enter(intent)
         journal._deferrals = {deferral.family: deferral for deferral in source.deferrals()}
         journal._cache = dict(source.cached())
+        journal._markers = dict(source.markers())
+        journal._source = source
         return journal
 
     def _enter(self, intent: Intent) -> None:
@@ -106,7 +128,9 @@ class MemoryJournal:
             self._chain(step_entry(intent, intent.created_at, intent.note))
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Give back what it was made from."""
+        if self._source is not None:
+            self._source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -194,6 +218,75 @@ class MemoryJournal:
     def open_intents(self, family: SubscriptionId | None = None) -> Sequence[Intent]:
         """Intents that are not final (planned, sending, unknown), oldest first; of one family or of all."""
         return self.list_intents(IntentFilter(states=OPEN_STATES, family=family))[::-1]
+
+    def unanswered(self, since: datetime) -> Sequence[Intent]:
+        """Intents of all families, sent at or after ``since``, that were ever without an answer, oldest first."""
+        with self._guard:
+            doubted = {event.intent_id for event in self._events if event.state is IntentState.UNKNOWN}
+            own = [
+                intent
+                for intent in self._sent_since(since)
+                if intent.state is IntentState.SENDING or intent.id in doubted
+            ]
+            before = () if self._source is None else self._source.unanswered(since)
+            # One that was on its way there, and was answered here, is in ``own`` if it was ever in doubt.
+            waits = [one for one in before if one.state is not IntentState.SENDING or self._still(one)]
+            return self._merged(own, waits)
+
+    def _still(self, intent: Intent) -> bool:
+        return self._intents.get(intent.id, intent).state is intent.state
+
+    def sent(self, family: SubscriptionId, since: datetime) -> Sequence[Intent]:
+        """A family's changes of seats that were sent at or after ``since``, oldest first, whatever they are now."""
+        with self._guard:
+            own = [
+                intent
+                for intent in self._sent_since(since)
+                if intent.family == family and intent.kind is IntentKind.QUANTITY
+            ]
+            return self._merged(own, () if self._source is None else self._source.sent(family, since))
+
+    def _merged(self, own: Sequence[Intent], before: Sequence[Intent]) -> Sequence[Intent]:
+        """What was found here and in the journal that this one was made from, each as it now is here."""
+        found = {intent.id: self._intents.get(intent.id, intent) for intent in (*before, *own)}
+        return sorted(found.values(), key=lambda intent: (intent.created_at, intent.id))
+
+    def _sent_since(self, since: datetime) -> Sequence[Intent]:
+        since = utc(since)
+        sent = {event.intent_id for event in self._events if event.state is IntentState.SENDING and event.at >= since}
+        return sorted((self._intents[each] for each in sent), key=lambda intent: (intent.created_at, intent.id))
+
+    def last_confirmed(self, family: SubscriptionId) -> tuple[Intent, datetime] | None:
+        """A family's newest change of seats that was confirmed (it may be settled since), and when it was confirmed."""
+        with self._guard:
+            found = [
+                (event.at, number, intent)
+                for number, event in enumerate(self._events)
+                if event.state is IntentState.CONFIRMED
+                and (intent := self._intents[event.intent_id]).family == family
+                and intent.kind is IntentKind.QUANTITY
+            ]
+            before = None if self._source is None else self._source.last_confirmed(family)
+        if not found:
+            return before
+        at, _, newest = max(found, key=lambda each: each[:2])
+        return before if before is not None and before[1] > at else (newest, at)
+
+    def note_marker(self, family: SubscriptionId, text: str, at: datetime) -> None:
+        """Remember a marker that is about to be written on a family's parent; the last four different ones are kept."""
+        utc(at)
+        with self._guard:
+            self._markers[family] = next_markers(self._markers.get(family, ()), text)
+
+    def noted_markers(self, family: SubscriptionId) -> tuple[str, ...]:
+        """The markers that this journal knows to have been written for a family, the newest last."""
+        with self._guard:
+            return self._markers.get(family, ())
+
+    def markers(self) -> Mapping[SubscriptionId, tuple[str, ...]]:
+        """The noted markers of every family."""
+        with self._guard:
+            return {family: self._markers[family] for family in sorted(self._markers)}
 
     def list_intents(self, wanted: IntentFilter | None = None) -> Sequence[Intent]:
         """The intents that a filter asks for, newest first."""
@@ -336,6 +429,7 @@ class MemoryJournal:
         yield from (intent_document(self._intents[key]) for key in sorted(self._intents))
         yield from map(event_document, self._events)
         yield from map(chained_document, self._audit)
+        yield from (markers_document(family, texts) for family, texts in self.markers().items())
         yield from map(deferral_document, self.deferrals())
         yield from map(lease_document, self.leases())
 

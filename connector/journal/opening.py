@@ -60,10 +60,17 @@ def open_rehearsal(location: Path | str, *, now: datetime) -> MemoryJournal:
     A damaged journal counts as an empty one, as it would for a real run.
     """
     try:
-        with open_journal(location, now=now, read_only=True) as journal:
-            return MemoryJournal.knowing(journal)
+        journal = open_journal(location, now=now, read_only=True)
     except JournalDamaged:
         return MemoryJournal()
+    try:
+        return MemoryJournal.knowing(journal)
+    except JournalDamaged:
+        journal.close()
+        return MemoryJournal()
+    except BaseException:
+        journal.close()
+        raise
 
 
 def _server_url(location: Path | str) -> URL | None:

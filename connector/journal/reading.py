@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, select
+from sqlalchemy import Connection, Engine, Row, Select, Table, or_, select
 
 from connector.domain.model import LogId, ProviderSubscriptionId, SubscriptionId, TenantId
 from connector.errors import JournalError
@@ -30,12 +30,14 @@ from connector.journal.records import (
     event_document,
     intent_document,
     lease_document,
+    markers_document,
     run_document,
     unknown_intent,
+    utc,
 )
 from connector.journal.seals import GENESIS, chained_document, link, seal
 from connector.journal.verification import compare, follow
-from connector.sync.ports import AuditEntry, Intent, IntentState, RunInfo
+from connector.sync.ports import AuditEntry, Intent, IntentKind, IntentState, RunInfo
 
 _PAGE = 500
 _FINAL = tuple(state.value for state in IntentState if state not in OPEN_STATES)
@@ -91,6 +93,52 @@ class SqlReader:
             query = query.where(schema.intents.c.family == family)
         with telling(self.name, "read the open intents"):
             return [sound_intent(row, self.name) for row in self._all("the open intents", query)]
+
+    def unanswered(self, since: datetime) -> Sequence[Intent]:
+        """Intents of all families, sent at or after ``since``, that were ever without an answer, oldest first."""
+        table, events = schema.intents, schema.intent_events
+        doubted = select(events.c.intent_id).where(
+            events.c.intent_id == table.c.id, events.c.state == IntentState.UNKNOWN.value
+        )
+        query = _sent_since(since).where(or_(table.c.state == IntentState.SENDING.value, doubted.exists()))
+        return self._sound("the unanswered intents", query)
+
+    def sent(self, family: SubscriptionId, since: datetime) -> Sequence[Intent]:
+        """A family's changes of seats that were sent at or after ``since``, oldest first, whatever they are now."""
+        table = schema.intents
+        query = _sent_since(since).where(table.c.family == family, table.c.purpose == IntentKind.QUANTITY.value)
+        return self._sound(f"what was sent for family {family}", query)
+
+    def last_confirmed(self, family: SubscriptionId) -> tuple[Intent, datetime] | None:
+        """A family's newest change of seats that was confirmed (it may be settled since), and when it was confirmed."""
+        table, events = schema.intents, schema.intent_events
+        query = (
+            select(table, events.c.at.label("confirmed_at"))
+            .join(events, events.c.intent_id == table.c.id)
+            .where(table.c.family == family, table.c.purpose == IntentKind.QUANTITY.value)
+            .where(events.c.state == IntentState.CONFIRMED.value)
+            .order_by(events.c.at.desc(), events.c.seq.desc())
+            .limit(1)
+        )
+        what = f"what was confirmed for family {family}"
+        with telling(self.name, f"read {what}"):
+            for row in self._all(what, query):
+                return sound_intent(row, self.name), row.confirmed_at
+        return None
+
+    def noted_markers(self, family: SubscriptionId) -> tuple[str, ...]:
+        """The markers that this journal knows to have been written for a family, the newest last."""
+        return self.markers().get(family, ())
+
+    def markers(self) -> Mapping[SubscriptionId, tuple[str, ...]]:
+        """The noted markers of every family."""
+        with telling(self.name, "read the markers"):
+            rows = self._all("the markers", select(schema.markers).order_by(schema.markers.c.family))
+            return {SubscriptionId(row.family): tuple(map(str, json.loads(row.texts))) for row in rows}
+
+    def _sound(self, what: str, query: Select[Any]) -> Sequence[Intent]:
+        with telling(self.name, f"read {what}"):
+            return [sound_intent(row, self.name) for row in self._all(what, query)]
 
     def deferral(self, family: SubscriptionId) -> tuple[datetime, str] | None:
         """The instant before which a family must not be tried, and why."""
@@ -185,6 +233,7 @@ class SqlReader:
             yield from (intent_document(_intent(row)) for row in self._pages(schema.intents, "id"))
             yield from (event_document(_event(row)) for row in self._pages(schema.intent_events, "seq"))
             yield from (chained_document(_chained(row)) for row in self._pages(schema.audit, "seq"))
+            yield from (markers_document(family, texts) for family, texts in self.markers().items())
             yield from (deferral_document(deferral) for deferral in self.deferrals())
             yield from (lease_document(lease) for lease in self.leases())
 
@@ -236,6 +285,13 @@ def _open_query() -> Select[Any]:
     return select(table).where(table.c.state.not_in(_FINAL)).order_by(table.c.created_at, table.c.id)
 
 
+def _sent_since(since: datetime) -> Select[Any]:
+    # The newest sendings first, by their index: few of the many intents that a journal of years holds.
+    table, events = schema.intents, schema.intent_events
+    sendings = select(events.c.intent_id).where(events.c.state == IntentState.SENDING.value, events.c.at >= utc(since))
+    return select(table).where(table.c.id.in_(sendings)).order_by(table.c.created_at, table.c.id)
+
+
 def _narrow(query: Select[Any], table: Table, wanted: Mapping[str, str | None]) -> Select[Any]:
     for name, value in wanted.items():
         if value is not None:
@@ -277,6 +333,8 @@ def _intent(row: Row[Any]) -> Intent:
         state=IntentState(row.state),
         attempts=row.attempts,
         note=row.note,
+        kind=IntentKind(row.purpose),
+        group=row.marker_group,
     )
 
 

@@ -6,16 +6,19 @@ surrogates) are replaced by U+FFFD.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from connector.domain.model import SubscriptionId
 from connector.errors import JournalError, LockHeld
-from connector.sync.ports import AuditEntry, Intent, IntentState, RunInfo
+from connector.sync.ports import AuditEntry, Intent, IntentKind, IntentState, RunInfo
 
 OPEN_STATES = (IntentState.PLANNED, IntentState.SENDING, IntentState.UNKNOWN)
 """States in which it is not yet settled what became of the money write."""
+
+
+_MARKERS_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,12 @@ def run_document(run: RunRecord) -> dict[str, object]:
 
 
 def intent_document(intent: Intent) -> dict[str, object]:
-    """An intent in plain JSON values, as exported and as sealed by its digest."""
+    """An intent in plain JSON values, as exported."""
+    return {**sealed_document(intent), "purpose": intent.kind.value, "group": intent.group}
+
+
+def sealed_document(intent: Intent) -> dict[str, object]:
+    """An intent in plain JSON values, as its seal covers it."""
     return {
         "kind": "intent",
         **intent_terms(intent),
@@ -157,8 +165,12 @@ def intent_document(intent: Intent) -> dict[str, object]:
 
 
 def intent_terms(intent: Intent) -> dict[str, object]:
-    """The part of an intent that never changes: who, what, from, to, for whom, under which request id."""
-    return {
+    """The part of an intent that never changes: who, what, from, to, for whom, under which request id.
+
+    Purpose and group are named only where they say something: terms that were sealed before they existed stay the same,
+    and no two intents have the same terms all the same.
+    """
+    terms: dict[str, object] = {
         "id": intent.id,
         "run_id": intent.run_id,
         "family": intent.family,
@@ -171,6 +183,22 @@ def intent_terms(intent: Intent) -> dict[str, object]:
         "request_id": intent.request_id,
         "created_at": utc(intent.created_at).isoformat(),
     }
+    if intent.kind is not IntentKind.QUANTITY:
+        terms["purpose"] = intent.kind.value
+    if intent.group:
+        terms["group"] = intent.group
+    return terms
+
+
+def next_markers(known: Sequence[str], text: str) -> tuple[str, ...]:
+    """The markers to keep of a family once another one is noted: the last few different ones, the newest last."""
+    text = storable(text)
+    return (*(one for one in known if one != text), text)[-_MARKERS_KEPT:]
+
+
+def markers_document(family: str, texts: Sequence[str]) -> dict[str, object]:
+    """The noted markers of a family in plain JSON values, as exported."""
+    return {"kind": "markers", "family": family, "texts": list(texts)}
 
 
 def event_document(event: IntentEvent) -> dict[str, object]:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 VERSION_TABLE = "linksub_journal_version"
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every schema this code knows, oldest first; the last one is the one that it works with."""
 HEAD = REVISIONS[-1]
 
@@ -88,6 +88,8 @@ intents = Table(
     Column("attempts", Integer, nullable=False),
     Column("note", Text, nullable=False),
     Column("seal", Text, nullable=False),
+    Column("purpose", Text, nullable=False, server_default="quantity"),
+    Column("marker_group", Text, nullable=False, server_default=""),
     # One request id belongs to one payload for ever: the provider would take a second one for a repetition.
     UniqueConstraint("request_id", name="uq_intents_request_id"),
     CheckConstraint(
@@ -108,6 +110,7 @@ intent_events = Table(
     Column("attempts", Integer, nullable=False),
     Column("note", Text, nullable=False),
     Index("ix_intent_events_intent_id", "intent_id"),
+    Index("ix_intent_events_state_at", "state", "at"),
 )
 
 audit = Table(
@@ -151,6 +154,14 @@ leases = Table(
     Column("holder", Text, nullable=False),
     Column("until", UtcInstant, nullable=False),
     Column("token", Text, nullable=False),
+)
+
+markers = Table(
+    "markers",
+    metadata,
+    Column("family", Text, primary_key=True),
+    Column("texts", Text, nullable=False),
+    Column("noted_at", UtcInstant, nullable=False),
 )
 
 cache = Table(

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 
 from connector.errors import JournalError
-from connector.journal.records import ChainedEntry, intent_document, utc
+from connector.journal.records import ChainedEntry, sealed_document, utc
 from connector.sync.ports import AuditEntry, Intent
 
 GENESIS = "0" * 64
@@ -61,4 +61,4 @@ def chained_document(chained: ChainedEntry) -> Mapping[str, object]:
 
 def seal(intent: Intent) -> str:
     """A digest over the whole intent as it now is: a flipped byte in its row cannot pass for another intent."""
-    return sha256_of(intent_document(intent))
+    return sha256_of(sealed_document(intent))

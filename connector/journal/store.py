@@ -7,6 +7,7 @@ journal takes a handful of writes per family, which is nothing to either databas
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +22,16 @@ from connector.errors import JournalError
 from connector.journal import schema
 from connector.journal.errors import telling
 from connector.journal.reading import SqlReader, sound_intent
-from connector.journal.records import RunRecord, intent_terms, lease_held, lease_lost, storable, unknown_intent, utc
+from connector.journal.records import (
+    RunRecord,
+    intent_terms,
+    lease_held,
+    lease_lost,
+    next_markers,
+    storable,
+    unknown_intent,
+    utc,
+)
 from connector.journal.seals import canonical_json, link, seal
 from connector.journal.trail import ended_entry, planned_entry, started_entry, step_entry, taken_over_entry
 from connector.journal.transitions import advance, fresh, steps_to_settle
@@ -120,6 +130,20 @@ class SqlJournal(SqlReader):
             changed = {"state": intent.state.value, "attempts": intent.attempts, "note": intent.note}
             connection.execute(update(table).where(table.c.id == intent_id).values(**changed, seal=seal(intent)))
             return intent
+
+    # --- markers ---------------------------------------------------------------------------------------------
+
+    def note_marker(self, family: SubscriptionId, text: str, at: datetime) -> None:
+        """Remember a marker that is about to be written on a family's parent; the last four different ones are kept."""
+        table = schema.markers
+        with self._write(f"a marker of family {family}") as connection:
+            row = connection.execute(select(table.c.texts).where(table.c.family == family)).one_or_none()
+            texts = next_markers(() if row is None else json.loads(row.texts), text)
+            values = {"texts": canonical_json(list(texts)), "noted_at": utc(at)}
+            if row is None:
+                connection.execute(insert(table).values(family=family, **values))
+            else:
+                connection.execute(update(table).where(table.c.family == family).values(**values))
 
     # --- audit -------------------------------------------------------------------------------------------------
 
@@ -260,4 +284,6 @@ def _row_of(intent: Intent) -> dict[str, object]:
         "attempts": intent.attempts,
         "note": intent.note,
         "seal": seal(intent),
+        "purpose": intent.kind.value,
+        "marker_group": intent.group,
     }

@@ -2,7 +2,8 @@
 
 ``planned`` is known not to have been sent, because ``sending`` is durable before the first byte leaves. So an intent
 that a crash left planned and that nobody wants any more goes straight to ``settled``; one left ``sending`` may have
-arrived, and is ``unknown`` until it was read back.
+arrived, and is ``unknown`` until it was read back. No intent is ever sent twice: whoever wants to send again plans a new
+one, with a request id of its own.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from connector.sync.ports import Intent, IntentState
 
 LEGAL: Mapping[IntentState, frozenset[IntentState]] = {
     IntentState.PLANNED: frozenset({IntentState.SENDING, IntentState.SETTLED}),
-    IntentState.SENDING: frozenset(
-        {IntentState.SENDING, IntentState.CONFIRMED, IntentState.REJECTED, IntentState.UNKNOWN}
-    ),
-    IntentState.UNKNOWN: frozenset(
-        {IntentState.SENDING, IntentState.CONFIRMED, IntentState.REJECTED, IntentState.SETTLED}
-    ),
+    IntentState.SENDING: frozenset({IntentState.CONFIRMED, IntentState.REJECTED, IntentState.UNKNOWN}),
+    IntentState.UNKNOWN: frozenset({IntentState.CONFIRMED, IntentState.REJECTED, IntentState.SETTLED}),
     IntentState.CONFIRMED: frozenset({IntentState.SETTLED}),
     IntentState.REJECTED: frozenset({IntentState.SETTLED}),
     IntentState.SETTLED: frozenset(),
 }
+
+_SENT_AGAIN = frozenset({(IntentState.SENDING, IntentState.SENDING), (IntentState.UNKNOWN, IntentState.SENDING)})
+"""Steps that linksub took while a journal had the schema 0001, and takes no more."""
+
+
+def was_legal(earlier: IntentState, later: IntentState) -> bool:
+    """Whether a recorded history may hold a step: those of today, and those that were once taken."""
+    return later in LEGAL[earlier] or (earlier, later) in _SENT_AGAIN
 
 
 def fresh(intent: Intent) -> Intent:
@@ -34,7 +39,7 @@ def fresh(intent: Intent) -> Intent:
         raise JournalError(
             f"intent {intent.id} cannot be planned: it is {intent.state.value} after {intent.attempts} attempts"
         )
-    return replace(intent, created_at=utc(intent.created_at), note=storable(intent.note))
+    return replace(intent, created_at=utc(intent.created_at), note=storable(intent.note), group=storable(intent.group))
 
 
 def advance(intent: Intent, state: IntentState, note: str) -> Intent:

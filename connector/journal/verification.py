@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from connector.journal.records import ChainedEntry, IntentEvent, intent_terms
 from connector.journal.seals import GENESIS, link, seal, sha256_of
-from connector.journal.transitions import LEGAL
+from connector.journal.transitions import was_legal
 from connector.sync.ports import Intent, IntentState
 
 
@@ -80,7 +80,7 @@ def _history_problems(intent: Intent, events: Sequence[IntentEvent]) -> Iterator
         yield f"intent {intent.id}: its history does not begin with planned"
         return
     for earlier, later in pairwise(events):
-        if later.state not in LEGAL[earlier.state]:
+        if not was_legal(earlier.state, later.state):
             yield f"intent {intent.id}: its history goes from {earlier.state.value} to {later.state.value}"
     sends = sum(event.state is IntentState.SENDING for event in events)
     if events[-1].state is not intent.state or sends != intent.attempts:

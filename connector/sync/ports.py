@@ -246,12 +246,20 @@ class IntentState(StrEnum):
     SETTLED = "settled"
 
 
+class IntentKind(StrEnum):
+    """What a money write is for: a change of seats, or only what is scheduled for the renewal (it carries the seats)."""
+
+    QUANTITY = "quantity"
+    SCHEDULE = "schedule"
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """One money write: set ``provider_subscription`` from ``before`` to ``target`` seats.
 
-    Durable before the first byte is sent. ``request_id`` is the ``MS-RequestId`` that every attempt without an answer
-    carries again. ``log_ids`` are the child logs that the target carries.
+    Durable before the first byte is sent, and sent once at most. ``request_id`` is the ``MS-RequestId`` of that one
+    sending. ``log_ids`` are the child logs that the target carries; ``group`` is the text of the marker's group that the
+    purchase belongs to, which the journal keeps and does not read.
     """
 
     id: str
@@ -268,6 +276,8 @@ class Intent:
     state: IntentState = IntentState.PLANNED
     attempts: int = 0
     note: str = ""
+    kind: IntentKind = IntentKind.QUANTITY
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +323,24 @@ class Journal(Protocol):
 
     def open_intents(self, family: SubscriptionId | None = None) -> Sequence[Intent]:
         """Intents that are not final (planned, sending, unknown), oldest first; of one family or of all."""
+
+    def unanswered(self, since: datetime) -> Sequence[Intent]:
+        """Intents of all families, sent at or after ``since``, that were ever without an answer, oldest first.
+
+        Those that are ``sending`` now, and those that were ``unknown`` at any time, whatever they are now.
+        """
+
+    def sent(self, family: SubscriptionId, since: datetime) -> Sequence[Intent]:
+        """A family's changes of seats that were sent at or after ``since``, oldest first, whatever they are now."""
+
+    def last_confirmed(self, family: SubscriptionId) -> tuple[Intent, datetime] | None:
+        """A family's newest change of seats that was confirmed (it may be settled since), and when it was confirmed."""
+
+    def note_marker(self, family: SubscriptionId, text: str, at: datetime) -> None:
+        """Remember a marker that is about to be written on a family's parent; the last four different ones are kept."""
+
+    def noted_markers(self, family: SubscriptionId) -> tuple[str, ...]:
+        """The markers that this journal knows to have been written for a family, the newest last."""
 
     def append(self, entry: AuditEntry) -> None:
         """Append to the audit trail."""

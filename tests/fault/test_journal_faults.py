@@ -150,7 +150,8 @@ def test_half_a_transaction_is_no_transaction(journal_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in journal_path.parent.iterdir()}
     with open_journal(journal_path, now=NOW, read_only=True) as journal:
         assert [intent.state for intent in journal.open_intents()] == [IntentState.PLANNED]
-    assert [intent.id for intent in open_rehearsal(journal_path, now=NOW).open_intents()] == ["intent-1"]
+    with open_rehearsal(journal_path, now=NOW) as rehearsal:
+        assert [intent.id for intent in rehearsal.open_intents()] == ["intent-1"]
     assert {path.name: path.read_bytes() for path in journal_path.parent.iterdir()} == before
 
     with open_journal(journal_path, now=NOW) as journal:

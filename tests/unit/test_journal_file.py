@@ -152,6 +152,7 @@ def test_reading_leaves_the_directory_byte_for_byte_as_it_was(journal_path: Path
         assert list(journal.export())
         assert tree(journal_path.parent) == before
         rehearsal = open_rehearsal(journal_path, now=NOW)
+        rehearsal.close()
         rehearsal.defer(FAMILY, NOW + timedelta(days=1), "in memory only")
     assert tree(journal_path.parent) == before
 
@@ -161,7 +162,8 @@ def test_reading_where_there_is_nothing_makes_nothing(tmp_path: Path) -> None:
         assert journal.missing
         assert journal.list_runs() == []
         assert journal.verify() == []
-    assert open_rehearsal(tmp_path / "state" / JOURNAL_FILE, now=NOW).open_intents() == []
+    with open_rehearsal(tmp_path / "state" / JOURNAL_FILE, now=NOW) as rehearsal:
+        assert rehearsal.open_intents() == []
     assert list(tmp_path.iterdir()) == []
 
 

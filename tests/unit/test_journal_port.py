@@ -101,8 +101,8 @@ def test_only_legal_steps_are_taken(start: IntentState, end: IntentState) -> Non
 def test_the_table_of_legal_steps_is_the_agreed_one() -> None:
     assert {start: set(ends) for start, ends in LEGAL.items()} == {
         PLANNED: {SENDING, SETTLED},
-        SENDING: {SENDING, CONFIRMED, REJECTED, UNKNOWN},
-        UNKNOWN: {SENDING, CONFIRMED, REJECTED, SETTLED},
+        SENDING: {CONFIRMED, REJECTED, UNKNOWN},
+        UNKNOWN: {CONFIRMED, REJECTED, SETTLED},
         CONFIRMED: {SETTLED},
         REJECTED: {SETTLED},
         SETTLED: set(),
@@ -120,20 +120,24 @@ def test_an_illegal_step_leaves_no_trace(journal: AnyJournal) -> None:
     assert journal.verify() == []
 
 
-def test_each_sending_counts_an_attempt_and_an_empty_note_keeps_the_last_one(journal: AnyJournal) -> None:
+def test_the_sending_counts_as_an_attempt_and_an_empty_note_keeps_the_last_one(journal: AnyJournal) -> None:
     brought_to(journal, PLANNED)
-    journal.mark("intent-1", SENDING, NOW, "first try")
-    journal.mark("intent-1", SENDING, LATER)
+    journal.mark("intent-1", SENDING, NOW, "the only try")
     lost = journal.mark("intent-1", UNKNOWN, LATER)
-    assert (lost.attempts, lost.note, lost.state) == (2, "first try", UNKNOWN)
-    assert journal.mark("intent-1", SENDING, LATER).attempts == 3
+    assert (lost.attempts, lost.note, lost.state) == (1, "the only try", UNKNOWN)
     assert [(event.state, event.attempts, event.note) for event in journal.history("intent-1")] == [
         (PLANNED, 0, ""),
-        (SENDING, 1, "first try"),
-        (SENDING, 2, ""),
-        (UNKNOWN, 2, ""),
-        (SENDING, 3, ""),
+        (SENDING, 1, "the only try"),
+        (UNKNOWN, 1, ""),
     ]
+
+
+@pytest.mark.parametrize("state", [SENDING, UNKNOWN, CONFIRMED, REJECTED, SETTLED])
+def test_no_intent_is_ever_sent_twice(journal: AnyJournal, state: IntentState) -> None:
+    before = brought_to(journal, state)
+    with pytest.raises(JournalError, match="cannot go from"):
+        journal.mark("intent-1", SENDING, LATER)
+    assert journal.get_intent("intent-1") == before
 
 
 def test_an_intent_of_a_run_that_never_began_is_refused(journal: AnyJournal) -> None:

@@ -7,10 +7,13 @@ from alembic.config import Config
 from sqlalchemy import Connection
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring a journal to the schema of this code, inside the transaction that the connection is in: all or nothing."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring a journal to the schema of this code (tests: to an earlier one), all or nothing.
+
+    It happens inside the transaction that the connection is in.
+    """
     config = Config()
     config.set_main_option("script_location", "connector.journal:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
