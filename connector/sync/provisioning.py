@@ -1,7 +1,7 @@
 """The one money write: set an absolute quantity at the provider, and never lose track of whether it was done.
 
 The intent is durable before the first byte leaves. A missing answer is *unknown*: the provider is read back and compared,
-and only a quantity that did not move is sent again, under the same request id. An answer of any kind ends the use of an id.
+and only a quantity that did not move is sent again, as a new intent: a request id serves one sending.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Provisioning:
         """Bring the provider from ``before`` to ``target``. The snapshot's provider view was read just now."""
         view = snapshot.provider
         assert isinstance(view, ProviderSubscription) and view.quantity == action.before
-        intent = self._settle_earlier(action) or self._intent(action, salt="")
+        self._settle_earlier(action)
+        intent = self._intent(action)
         last = ""
         for attempt in range(1, MAX_TRIES + 1):
             intent = self._journal.mark(intent.id, IntentState.SENDING, self._clock.now())
@@ -115,7 +116,7 @@ class Provisioning:
                 if fresh.quantity != action.before:
                     return StillUnknown(f"the provider moved to {fresh.quantity} seats meanwhile")
                 view = fresh
-                intent = self._intent(action, salt=intent.request_id)
+                intent = self._intent(action, intent)
             except ProtocolError as error:
                 # Refused by our own adapter before anything left, or an answer that cannot be read: read back next time.
                 self._mark(intent, IntentState.UNKNOWN, str(error))
@@ -134,6 +135,8 @@ class Provisioning:
                 if not isinstance(seen, ProviderSubscription):
                     return seen
                 view = seen
+                self._mark(intent, IntentState.REJECTED, "read back: it was not done")
+                intent = self._intent(action, intent)
         return RefusedByProvider(f"given up after {MAX_TRIES} tries: {last}")
 
     def _read_back(self, intent: Intent, action: SetProviderQuantity, last: str) -> ProviderSubscription | Result:
@@ -148,8 +151,9 @@ class Provisioning:
             return StillUnknown(f"the answer was lost and the provider has {fresh.quantity} seats now")
         return fresh
 
-    def _intent(self, action: SetProviderQuantity, salt: str) -> Intent:
-        """A fresh intent, durable when this returns. Its id and request id follow from run, target and what came before."""
+    def _intent(self, action: SetProviderQuantity, after: Intent | None = None) -> Intent:
+        """A fresh intent, durable when this returns; its request id is for one sending, another one ``after`` each."""
+        salt = after.request_id if after is not None else ""
         wanted = request_id(self._clock.now(), self._run_id, action.subscription, action.before, action.target, salt)
         intent = Intent(
             id=wanted.replace("-", ""),
@@ -167,26 +171,17 @@ class Provisioning:
         self._journal.plan(intent)
         return intent
 
-    def _settle_earlier(self, action: SetProviderQuantity) -> Intent | None:
-        """Close what an earlier run left open, now that the provider was read; give back the one to send again.
-
-        The provider has ``before`` now. An open intent from that very quantity to the same target was never done (or is
-        still on its way): it is sent again under its own request id, so that it can only be done once.
-        """
-        again: Intent | None = None
+    def _settle_earlier(self, action: SetProviderQuantity) -> None:
+        """Close what an earlier run left open, now that the provider was read and has ``before``."""
         for intent in self._journal.open_intents(self._family):
             if intent.provider_subscription != action.subscription:
                 continue
-            same = intent.before == action.before and intent.target == action.target
-            if same and intent.state is not IntentState.PLANNED:
-                again = intent
-            elif intent.state is IntentState.PLANNED:
+            if intent.state is IntentState.PLANNED:
                 self._journal.mark(intent.id, IntentState.SETTLED, self._clock.now(), "superseded before it was sent")
             elif intent.target == action.before:
                 self._mark(intent, IntentState.CONFIRMED, "found done by a later run")
             else:
                 self._mark(intent, IntentState.REJECTED, "superseded: the world moved on")
-        return again
 
     def _confirm(self, intent: Intent, found: ProviderSubscription | None, action: SetProviderQuantity) -> Result:
         """An answer that shows the target is a confirmation; a 202 or a bare answer is confirmed by reading."""
