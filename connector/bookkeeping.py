@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from connector.config import resolve_secret
+from connector.config import resolve_url
 from connector.domain.model import SubscriptionId
 from connector.errors import JournalError, UsageError
 from connector.journal import JOURNAL_FILE, AuditFilter, Holder, IntentFilter, SqlJournal, hold_run_lock, open_journal
@@ -37,7 +37,7 @@ _ATTENTION = frozenset(state.value for state in NEEDS_ATTENTION)
 def journal_location(config: Config) -> Path | str:
     """Where the journal is kept: a file in the state directory, or the URL of a database."""
     if config.state.url is not None:
-        return resolve_secret(config.state.url).get_secret_value()
+        return resolve_url(config.state.url)
     return config.state.directory / JOURNAL_FILE
 
 

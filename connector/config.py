@@ -17,10 +17,10 @@ from pydantic import BaseModel, ValidationError
 
 from connector.document import Document, KeyPath, Problem, read_document
 from connector.errors import ConfigError
-from connector.secret_ref import SecretRef, exposure, parse_secret_ref, resolve_secret, secret_problem
+from connector.secret_ref import SecretRef, exposure, parse_secret_ref, resolve_secret, resolve_url, secret_problem
 from connector.settings import Config, credential_problems
 
-__all__ = ["Config", "SecretRef", "example_text", "load_config", "resolve_secret"]
+__all__ = ["Config", "SecretRef", "example_text", "load_config", "resolve_secret", "resolve_url"]
 
 _SECRETS: tuple[KeyPath, ...] = (
     ("sign_in", "client_secret"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from connector.config import resolve_secret
+from connector.config import resolve_url
 from connector.crm.repository import DataverseCrm
 from connector.errors import UsageError
 from connector.journal import MemoryJournal, open_rehearsal
@@ -49,7 +49,7 @@ def explain(config: Config, wanted: str, *, clock: Clock | None = None) -> tuple
 
 def _journal_in_memory(config: Config, clock: Clock) -> MemoryJournal:
     """What the journal knows, in memory: explaining changes nothing, not even there."""
-    url = resolve_secret(config.state.url).get_secret_value() if config.state.url is not None else None
+    url = resolve_url(config.state.url) if config.state.url is not None else None
     return open_rehearsal(url or config.state.directory / "journal.sqlite3", now=clock.now())
 
 

@@ -96,3 +96,17 @@ def exposure(path: Path) -> str | None:
         may = "read" if mode & stat.S_IROTH else "changed"
         return f"{path} can be {may} by everybody on this machine; run: chmod 600 {path}"
     return None
+
+
+def resolve_url(ref: SecretRef, environ: Mapping[str, str] | None = None) -> str:
+    """The URL of a database that a reference names. Raises ConfigError, without showing it, when it is none.
+
+    Anything else would be taken for the name of a file, and a password would stand in a directory listing.
+    """
+    url = resolve_secret(ref, environ).get_secret_value()
+    if "://" not in url:
+        raise ConfigError(
+            f"state.url: what {ref} holds is no URL of a database: it has no ://",
+            hint="write postgresql+psycopg://user@host/database, or leave state.url out to keep the journal in a file",
+        )
+    return url

@@ -21,8 +21,9 @@ from uuid import uuid4
 import requests
 
 from connector import __version__
-from connector.config import resolve_secret
+from connector.config import resolve_secret, resolve_url
 from connector.crm.meanings import classify_dataverse, parse_dataverse_error
+from connector.crm.repository import DataverseCrm
 from connector.crm.repository import DataverseCrm
 from connector.domain.model import SubscriptionId
 from connector.domain.rules.builtin import BUILTIN
@@ -379,7 +380,7 @@ def _place(config: Config) -> str:
 def _journal(config: Config, request: RunRequest, run_id: str, clock: Clock) -> Iterator[SqlJournal | MemoryJournal]:
     """The journal of a run: under the host's lock for a real one, a copy in memory for a dry one."""
     directory = config.state.directory
-    url = resolve_secret(config.state.url).get_secret_value() if config.state.url is not None else None
+    url = resolve_url(config.state.url) if config.state.url is not None else None
     if request.dry_run:
         with open_rehearsal(url or directory / "journal.sqlite3", now=clock.now()) as journal:
             yield journal

@@ -17,7 +17,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\beyJ[A-Za-z0-9_\-]{5,}\.[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*)*"), MASK),
     (
         re.compile(
-            r"(?i)(['\"]?\b(?:client_secret|client_assertion|refresh_token|access_token|id_token|password|passphrase|assertion)"
+            r"(?i)(['\"]?\b(?:client_secret|client_assertion|refresh_token|access_token|id_token|password|sslpassword|passphrase|assertion)"
             r"\b['\"]?\s*[:=]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&,;}]+)"
         ),
         rf"\1{MASK}",

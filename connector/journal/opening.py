@@ -32,7 +32,7 @@ JOURNAL_FILE = "journal.sqlite3"
 
 
 def open_journal(
-    location: Path | str, *, now: datetime, read_only: bool = False, busy_seconds: float = 10.0
+    location: Path | str, *, now: datetime, read_only: bool = False, busy_seconds: float = 30.0
 ) -> SqlJournal:
     """Open, and if need be create or migrate, the journal at a path or a database URL; close it, or use ``with``.
 
@@ -222,7 +222,7 @@ def _empty(name: str) -> SqlJournal:
 
 
 def _open_server(url: URL, read_only: bool) -> SqlJournal:
-    name = url.render_as_string(hide_password=True)
+    name = _shown(url)
     engine = _server_engine(url, read_only)
     try:
         with telling(name, "open it"):
@@ -248,6 +248,12 @@ def _open_server(url: URL, read_only: bool) -> SqlJournal:
         raise JournalDamaged(
             str(error), hint="Restore the journal's schema from a backup, or give the journal a new, empty schema."
         ) from error
+
+
+def _shown(url: URL) -> str:
+    """The URL as it may be shown: without its password, and without one that stands among its options."""
+    options = {key: "***" if "password" in key.lower() else value for key, value in url.query.items()}
+    return url.set(query=options).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 def _server_engine(url: URL, read_only: bool) -> Engine:

@@ -14,6 +14,7 @@ import pytest
 
 from connector.domain.model import SubscriptionId
 from connector.errors import ConfigError, ExitCode, JournalError
+from connector.http.redaction import redact
 from connector.journal import JOURNAL_FILE, MemoryJournal, open_journal, open_rehearsal, opening
 from connector.journal.placement import network_file_system
 from connector.sync.ports import AuditEntry, RunInfo
@@ -86,6 +87,19 @@ def test_a_server_that_cannot_be_reached_is_told_without_the_password() -> None:
     while error is not None:
         assert "canary-password" not in str(error)
         error = error.__cause__
+
+
+def test_a_password_among_the_options_of_a_url_is_shown_nowhere() -> None:
+    from sqlalchemy import make_url
+
+    url = "postgresql://ops:canary-one@db/base?sslmode=require&sslpassword=canary-two"
+    assert opening._shown(make_url(url)) == "postgresql://ops:***@db/base?sslmode=require&sslpassword=***"
+    assert "canary-two" not in redact(f"cannot connect with {url}")
+
+
+def test_a_reader_of_ten_seconds_is_waited_for(journal_path: Path) -> None:
+    with open_journal(journal_path, now=NOW) as journal, journal._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
 
 
 def test_a_database_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from connector.bookkeeping import status
 from connector.cli.repeat import parse_interval, pause_after
 from connector.config import load_config
 from connector.domain.model import SubscriptionId
-from connector.errors import UsageError
+from connector.errors import ConfigError, UsageError
 from connector.journal import SqlJournal, open_journal
 from connector.journal.lock import HOLDER_FILE
 from connector.report.journal import span
@@ -137,3 +137,22 @@ def test_the_pause_between_passes_is_up_to_a_tenth_longer_and_the_same_every_tim
     assert parse_interval("5m") == 300.0
     with pytest.raises(UsageError, match="--every soon"):
         parse_interval("soon")
+
+
+def test_a_database_url_without_a_scheme_is_refused_and_makes_no_file_that_is_named_after_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOURNAL_URL", "ops:canary-password@db/base")
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "schema_version: 1\ndataverse: {url: https://contoso.crm4.dynamics.com}\n"
+        "sign_in: {tenant_id: contoso.example, client_id: abc, client_secret: env:NOT_SET}\n"
+        "state: {directory: state, url: env:JOURNAL_URL}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError, match="no ://") as caught:
+        status(load_config(file, check_secrets=False), NOW, runs=3)
+    assert "canary" not in str(caught.value) + str(caught.value.hint)
+    assert int(caught.value.exit_code) == 78
+    assert [path.name for path in tmp_path.iterdir() if "canary" in str(path)] == []
