@@ -9,9 +9,7 @@ from connector.cli.stopping import Bell
 from connector.errors import ExitCode, UsageError
 from connector.settings import parse_duration
 
-_ENDS_IT = frozenset(
-    {ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.PERMISSION, ExitCode.CANNOT_JOURNAL, ExitCode.INTERNAL}
-)
+_ENDS_IT = frozenset({ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.PERMISSION, ExitCode.INTERNAL})
 """Exit codes that the next pass would only repeat: a person has to do something first."""
 
 _SPREAD = 0.1
@@ -36,12 +34,16 @@ def pause_after(number: int, seconds: float, place: str) -> float:
 
 
 def repeat(seconds: float, place: str, stopped: Bell, one_pass: Callable[[], int]) -> int:
-    """Run passes until ``stopped`` is rung (75), or until one ends in a way that repeating does not mend (its code)."""
-    number = 0
+    """Run passes until ``stopped`` is rung (75), or until one ends in a way that repeating does not mend (its code).
+
+    A journal that cannot be written once may have been busy: the next pass tries again, and a second time in a row ends it.
+    """
+    number, before = 0, 0
     while True:
         code = one_pass()
         number += 1
-        if code in _ENDS_IT:
+        if code in _ENDS_IT or code == before == ExitCode.CANNOT_JOURNAL:
             return code
+        before = code
         if stopped.wait(pause_after(number, seconds, place)):
             return int(ExitCode.TRY_LATER)

@@ -78,3 +78,23 @@ def test_repeating_passes_end_with_75_when_the_signal_comes_within_a_pass() -> N
     with asked_to_stop(lambda reason: bell.ring()):
         assert repeating.repeat(3600.0, "https://contoso.example", bell, one_pass) == int(ExitCode.TRY_LATER)
     assert passes == [1]
+
+
+@pytest.mark.parametrize(
+    ("codes", "made", "ends"),
+    [([74, 0, 74, 75], 4, 75), ([0, 74, 74, 0], 3, 74), ([78, 0], 1, 78), ([3, 4, 6, 75], 4, 75)],
+)
+def test_a_journal_that_fails_once_is_tried_again_and_twice_in_a_row_ends_it(
+    codes: list[int], made: int, ends: int
+) -> None:
+    bell = Bell()
+    left = list(codes)
+
+    def one_pass() -> int:
+        code = left.pop(0)
+        if not left:
+            bell.ring()
+        return code
+
+    assert repeating.repeat(0.001, "https://contoso.example", bell, one_pass) == ends
+    assert len(codes) - len(left) == made
