@@ -81,6 +81,10 @@ class JournalError(ConnectorError):
     exit_code = ExitCode.CANNOT_JOURNAL
 
 
+class StepRefused(JournalError):
+    """An intent is not where its holder left it: somebody else has closed it meanwhile. What was sent is sent."""
+
+
 class StalePlan(ConnectorError):
     """The world moved since the plan was made (digest or ETag). ``problems``: the families and what moved in each."""
 

@@ -7,15 +7,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from connector.config import resolve_url
-from connector.crm.repository import DataverseCrm
 from connector.errors import UsageError
 from connector.journal import MemoryJournal, open_rehearsal
-from connector.mapping import load_mapping
 from connector.settings import Config
 from connector.sync.outcome import Explanation, Progress
 from connector.sync.ports import Clock, Match
 from connector.sync.run import Pass, RunOptions
-from connector.wiring import Connection, SystemClock, rule_book
+from connector.wiring import Parts, connect, new_request_id
 
 MOST_MATCHES = 12
 """How many subscriptions of a similar name are listed when a person has to choose."""
@@ -27,23 +25,34 @@ def explain(config: Config, wanted: str, *, clock: Clock | None = None) -> tuple
     ``wanted`` is the id of its parent, of a child or of a licence change log, or a part of a name that only one
     subscription has. Raises UsageError when it means none or several, and any ConnectorError of reading.
     """
-    connection = Connection(config, clock or SystemClock())
+    connection = connect(config, Parts(clock=clock))
     with ExitStack() as stack:
-        stack.callback(connection.session.close)
+        stack.callback(connection.close)
         connection.sign_in()
         time = connection.clock()
         journal = stack.enter_context(_journal_in_memory(config, time))
-        crm = DataverseCrm(
-            connection.dataverse(),
-            load_mapping(config.mapping),
-            clock=time,
-            time_zone=config.policy.time_zone,
-            memory=journal,
-        )
+        crm = connection.crm(connection.mapping(), journal)
         match = _the_one_meant(wanted, crm.find_subscriptions(wanted, MOST_MATCHES))
-        options = RunOptions(dry_run=True, only=match.subscription.id)
+        options = RunOptions(
+            dry_run=True,
+            only=match.subscription.id,
+            parent_log=config.work365.parent_log,
+            pushes=config.work365.pushes,
+        )
         providers = connection.providers()
-        work = Pass("", "", crm, providers, journal, time, config.policy, rule_book(), options, Progress())
+        work = Pass(
+            "",
+            "",
+            crm,
+            providers,
+            journal,
+            time,
+            config.policy,
+            connection.rules(),
+            options,
+            Progress(),
+            new_request_id,
+        )
         return tuple(replace(found, asked_log=match.log_id) for found in work.explain())
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
+from connector.domain.model import ParentLog
 from connector.domain.policy import Policy
 from connector.secret_ref import BY_REFERENCE, SecretRef, parse_secret_ref
 
@@ -63,6 +64,15 @@ def parse_https_url(value: object) -> str:
     if "/api/" in f"{parts.path}/":
         raise ValueError("must be the address of the service only; linksub adds /api/... itself")
     return value.rstrip("/")
+
+
+def _yes_or_no(value: object) -> object:
+    """``yes`` and ``no``, which YAML may read as true and false."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("yes", "no"):
+        return value.strip().lower() == "yes"
+    raise ValueError("must be yes, no or null")
 
 
 def _base(info: ValidationInfo) -> Path | None:
@@ -231,6 +241,15 @@ class RunSection(_Section):
     """Where each run leaves its report; null writes none."""
 
 
+class Work365Section(_Section):
+    """What this organisation's Work 365 does by itself. Nothing public says so; null: it is observed, as far as it can."""
+
+    parent_log: Annotated[ParentLog | None, Field(strict=False)] = None
+    """The log of a parent whose quantity the API writes: makes, late, not_applicable or none; null observes it once."""
+    pushes: Annotated[bool | None, BeforeValidator(_yes_or_no)] = None
+    """Whether Work 365's own engine raises parents when a child changes: yes or no; null if you do not know."""
+
+
 class LogSection(_Section):
     """What is logged (to stderr)."""
 
@@ -261,6 +280,8 @@ class Config(_Section):
     """One run."""
     log: LogSection = LogSection()
     """Logging."""
+    work365: Work365Section = Work365Section()
+    """What this organisation's Work 365 does by itself."""
     policy: Annotated[Policy, BeforeValidator(_wall_clock)] = Policy()
     """What linksub may do."""
 
@@ -296,6 +317,7 @@ class Config(_Section):
             "dataverse": self.dataverse.model_dump(mode="json"),
             "partner_center": self.partner_center.model_dump(mode="json"),
             "mapping": Path(self.mapping).name,
+            "work365": self.work365.model_dump(mode="json"),
             "policy": self.policy.model_dump(mode="json"),
         }
 

@@ -1,7 +1,8 @@
 """The composition root: the only module that sees both the pass (``sync``) and the edges.
 
-``connect`` turns a configuration into everything that a pass needs; ``run_once`` runs one pass with it. Clock and session
-observer come from the caller, so that a rehearsal can lend its own time and end the process where it likes.
+``connect`` turns a configuration into everything that a pass needs; ``run_once`` runs one pass with it. What a caller lends
+(:class:`Parts`: clock, observer, session, tokens, journal …) takes the place of what would be made here, so that a rehearsal
+has its own time and a simulator no sockets; everything in between is put together in the same way for everybody.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import getpass
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from time import sleep as really_sleep
+from typing import Protocol
 from uuid import uuid4
 
 import requests
@@ -23,8 +25,7 @@ import requests
 from connector import __version__
 from connector.config import resolve_secret, resolve_url
 from connector.crm.meanings import classify_dataverse, parse_dataverse_error
-from connector.crm.repository import DataverseCrm
-from connector.crm.repository import DataverseCrm
+from connector.crm.repository import DataverseCrm, Memory
 from connector.domain.model import SubscriptionId
 from connector.domain.rules.builtin import BUILTIN
 from connector.domain.rules.registry import Rule, RuleBook
@@ -46,17 +47,17 @@ from connector.http.redaction import redact, register_secrets
 from connector.http.retry import Again, RetryPolicy
 from connector.http.session import Observer, make_session
 from connector.http.transport import Transport, TransportSettings
-from connector.journal import Holder, MemoryJournal, SqlJournal, hold_run_lock, open_journal, open_rehearsal
-from connector.mapping import load_mapping
+from connector.journal import Holder, hold_run_lock, open_journal, open_rehearsal
+from connector.mapping import CrmMapping, load_mapping
 from connector.precautions import precautions
-from connector.providers.plugin import RemoteService
+from connector.providers.plugin import ProviderPlugin, RemoteService
 from connector.providers.registry import connect_plugins, load_plugins
 from connector.report.document import run_document
 from connector.report.file import report_path, write_report
 from connector.settings import Config, SignInSection
 from connector.sync.families import mistake
 from connector.sync.outcome import Progress, RunResult
-from connector.sync.ports import Clock, ProviderHandle, RunInfo
+from connector.sync.ports import Clock, Journal, ProviderHandle, RunInfo
 from connector.sync.run import Pass, RunOptions
 from connector.sync.stopping import StopRequest
 
@@ -94,21 +95,81 @@ class RunRequest:
     """Limit → what is allowed for this run only."""
 
 
+class RunJournal(Journal, Protocol):
+    """The journal of a run: it also lets go of what a dead run of the same host held."""
+
+    def drop_leases(self, now: datetime, holder_prefix: str = "") -> object:
+        """Release the leases whose holder's name begins so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a caller lends to a run. What is None the composition root makes itself, as for a real one."""
+
+    clock: Clock | None = None
+    observer: Observer | None = None
+    """Watches every exchange of a session that is made here."""
+    session: requests.Session | None = None
+    """Carries every request; stays open. It is not observed, so the run's time is the clock's alone."""
+    tokens: Callable[[str], TokenSource] | None = None
+    """Scope → who signs in for it."""
+    journal: RunJournal | None = None
+    """Stays open, and no lock of the state directory is taken: whoever lends it says who may use it when."""
+    memory: Memory | None = None
+    """Where the organisation's metadata is kept between runs; the journal unless given."""
+    metadata_max_age: timedelta = timedelta(hours=1)
+    mapping: CrmMapping | None = None
+    """The mapping that ``config.mapping`` names, when it was read before."""
+    plugins: Mapping[str, ProviderPlugin] | None = None
+    """The provider plug-ins of the installed packages, when they were loaded before."""
+    rules: RuleBook | None = None
+    jitter: Callable[[], float] | None = None
+    """From 0 to 1: how far a retry's pause is spread; drawn by lot unless given."""
+
+
 class Connection:
     """Everything that talks to the outside, for the time of one run. Also the ``ProviderServices`` of plug-ins."""
 
-    def __init__(self, config: Config, clock: Clock, observer: Observer | None = None) -> None:
+    def __init__(self, config: Config, parts: Parts | None = None) -> None:
         self.config = config
+        self.parts = parts or Parts()
         self.counter = RequestCounter()
         self.stop_before: datetime | None = None
-        self._clock = ServiceClock(clock, observer)
-        bundle = config.http.ca_bundle
-        self.session: requests.Session = make_session(
-            ca_bundle=str(bundle) if bundle is not None else None,
-            pool_size=max(config.run.parallel, config.http.dataverse_parallel) + 2,
-            observer=self._clock,
-        )
+        self._clock = ServiceClock(self.parts.clock or SystemClock(), self.parts.observer)
+        self.session = self.parts.session or self._own_session()
         self._tokens: dict[tuple[str, bool], TokenSource] = {}
+
+    def _own_session(self) -> requests.Session:
+        http = self.config.http
+        pool = max(self.config.run.parallel, http.dataverse_parallel) + 2
+        return make_session(
+            ca_bundle=str(http.ca_bundle) if http.ca_bundle else None, pool_size=pool, observer=self._clock
+        )
+
+    def close(self) -> None:
+        """Close what was opened here; what was lent stays open."""
+        if self.parts.session is None:
+            self.session.close()
+
+    def mapping(self) -> CrmMapping:
+        """How the organisation names things. Raises MappingError."""
+        return self.parts.mapping or load_mapping(self.config.mapping)
+
+    def rules(self) -> RuleBook:
+        """The rules that decide. Raises ConfigError."""
+        return self.parts.rules or rule_book()
+
+    def crm(self, mapping: CrmMapping, memory: Memory, *, count_linked: bool = False) -> DataverseCrm:
+        """The CRM as a pass sees it; sends nothing yet."""
+        return DataverseCrm(
+            self.dataverse(),
+            mapping,
+            clock=self._clock,
+            time_zone=self.config.policy.time_zone,
+            memory=self.parts.memory or memory,
+            count_linked=count_linked,
+            metadata_max_age=self.parts.metadata_max_age,
+        )
 
     def clock(self) -> Clock:
         """Time as the run sees it."""
@@ -133,38 +194,42 @@ class Connection:
 
     def open_transport(self, service: RemoteService) -> Transport:
         """Requests to a provider's service with origin guard, sign-in, retry and rate gate."""
-        return Transport(
-            service=service.name,
-            origin=Origin(service.base_url),
-            session=self.session,
-            auth=self._token_source(service.scope, for_provider=True),
-            gate=RateGate(
-                self._clock, concurrency=self.config.run.parallel, requests_per_minute=service.requests_per_minute
-            ),
-            clock=self._clock,
-            counter=self.counter,
-            settings=self._transport_settings(),
-            parse_error=service.parse_error,
-            classify=service.classify,
-            correlation_header=service.correlation_header,
-            stop_before=self.stop_before,
-        )
+        return self._transport(service, for_provider=True, concurrency=self.config.run.parallel)
 
     def dataverse(self) -> Transport:
         """Requests to the Dataverse Web API of the configured environment."""
         section = self.config.dataverse
+        service = RemoteService(
+            "dataverse",
+            f"{section.url}/api/data/{section.api_version}/",
+            f"{section.url}/.default",
+            parse_dataverse_error,
+            classify_dataverse,
+            "x-ms-client-request-id",
+        )
+        return self._transport(service, for_provider=False, concurrency=self.config.http.dataverse_parallel)
+
+    def _transport(self, service: RemoteService, *, for_provider: bool, concurrency: int) -> Transport:
+        http, clock = self.config.http, self._clock
         return Transport(
-            service="dataverse",
-            origin=Origin(f"{section.url}/api/data/{section.api_version}/"),
+            service=service.name,
+            origin=Origin(service.base_url),
             session=self.session,
-            auth=self._token_source(f"{section.url}/.default", for_provider=False),
-            gate=RateGate(self._clock, concurrency=self.config.http.dataverse_parallel),
-            clock=self._clock,
+            auth=self._token_source(service.scope, for_provider=for_provider),
+            gate=RateGate(clock, concurrency=concurrency, requests_per_minute=service.requests_per_minute),
+            clock=clock,
             counter=self.counter,
-            settings=self._transport_settings(),
-            parse_error=parse_dataverse_error,
-            classify=classify_dataverse,
+            settings=TransportSettings(
+                connect_timeout=http.connect_timeout.total_seconds(),
+                read_timeout=http.read_timeout.total_seconds(),
+                max_bytes=http.max_response_mb * 1024 * 1024,
+                attempts=http.attempts,
+            ),
+            parse_error=service.parse_error,
+            classify=service.classify,
+            correlation_header=service.correlation_header,
             stop_before=self.stop_before,
+            jitter=self.parts.jitter,
         )
 
     def providers(self) -> Mapping[str, ProviderHandle]:
@@ -176,7 +241,7 @@ class Connection:
         }
         if sign_in.partner_center is not None and sign_in.partner_center.scope is not None:
             settings["scope"] = sign_in.partner_center.scope
-        return connect_plugins(load_plugins(), {"partner_center": settings}, self)
+        return connect_plugins(self.parts.plugins or load_plugins(), {"partner_center": settings}, self)
 
     def requests(self) -> Mapping[str, Mapping[str, int]]:
         """Requests made so far: service → kind → count."""
@@ -187,6 +252,8 @@ class Connection:
 
     def _token_source(self, scope: str, *, for_provider: bool) -> TokenSource:
         """The identity for one scope, shared so that a run signs in once for each."""
+        if self.parts.tokens is not None:
+            return self.parts.tokens(scope)
         key = (scope, for_provider)
         if key not in self._tokens:
             sign_in = self.config.sign_in
@@ -203,15 +270,6 @@ class Connection:
                 counter=self.counter,
             )
         return self._tokens[key]
-
-    def _transport_settings(self) -> TransportSettings:
-        http = self.config.http
-        return TransportSettings(
-            connect_timeout=http.connect_timeout.total_seconds(),
-            read_timeout=http.read_timeout.total_seconds(),
-            max_bytes=http.max_response_mb * 1024 * 1024,
-            attempts=http.attempts,
-        )
 
 
 def _credential(sign_in: SignInSection, *, for_provider: bool) -> Credential:
@@ -250,7 +308,17 @@ def rule_book() -> RuleBook:
         raise ConfigError(str(error), hint="two packages register the same rule id; remove one") from error
 
 
-__all__ = ["Connection", "RunRequest", "StopRequest", "redact", "rule_book", "run_once"]
+def connect(config: Config, parts: Parts | None = None) -> Connection:
+    """Everything that a pass over this configuration needs, with what is lent in place. Sends nothing yet."""
+    return Connection(config, parts)
+
+
+__all__ = ["Connection", "Parts", "RunRequest", "StopRequest", "connect", "redact", "rule_book", "run_once"]
+
+
+def new_request_id() -> str:
+    """A request id for one sending: random, so that no pass and no host can ever send it again."""
+    return str(uuid4())
 
 
 def operator() -> str:
@@ -270,16 +338,20 @@ def run_once(
     observer: Observer | None = None,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
+    parts: Parts | None = None,
 ) -> RunResult:
     """One pass, from lock to report. Errors that end it early come back in the result.
 
-    Once ``stop`` is asked for, the families in hand are finished and no other is started.
+    Once ``stop`` is asked for, the families in hand are finished and no other is started. ``clock`` and ``observer`` are
+    short for the ``parts`` of that name.
     """
     run_id = uuid4().hex
+    lent = parts or Parts()
+    lent = replace(lent, clock=clock or lent.clock, observer=observer or lent.observer)
     try:
-        result = _run(config, request, run_id, clock, observer, progress, stop or StopRequest())
+        result = _run(config, request, run_id, lent, progress or Progress(), stop or StopRequest())
     except Exception as error:
-        now = (clock or SystemClock()).now()
+        now = (lent.clock or SystemClock()).now()
         _leave_report(config, request, RunResult.ended_early(run_id, now, now, mistake(error), request.dry_run, {}))
         raise
     _leave_report(config, request, result)
@@ -300,33 +372,21 @@ def _leave_report(config: Config, request: RunRequest, result: RunResult) -> Non
 
 
 def _run(
-    config: Config,
-    request: RunRequest,
-    run_id: str,
-    clock: Clock | None,
-    observer: Observer | None,
-    progress: Progress | None,
-    stop: StopRequest,
+    config: Config, request: RunRequest, run_id: str, parts: Parts, progress: Progress, stop: StopRequest
 ) -> RunResult:
-    connection = Connection(config, clock or SystemClock(), observer)
+    connection = connect(config, parts)
     time = connection.clock()
     started = time.now()
     try:
-        mapping = load_mapping(config.mapping)
+        mapping = connection.mapping()
         guards = precautions(config, mapping, operator(), request.saved, request.allow)
-        rules = rule_book()
+        rules = connection.rules()
         connection.sign_in()
         started = time.now()
         providers = connection.providers()
-        with _journal(config, request, run_id, time) as journal:
-            crm = DataverseCrm(
-                connection.dataverse(),
-                mapping,
-                clock=time,
-                time_zone=config.policy.time_zone,
-                memory=journal,
-                count_linked=guards.limits is not None and guards.limits.source_shrunk_percent is not None,
-            )
+        with _journal(config, request, run_id, time, parts.journal) as journal:
+            counted = guards.limits is not None and guards.limits.source_shrunk_percent is not None
+            crm = connection.crm(mapping, journal, count_linked=counted)
             options = RunOptions(
                 dry_run=request.dry_run,
                 only=SubscriptionId(request.only.lower()) if request.only else None,
@@ -335,33 +395,26 @@ def _run(
                 stop_before=connection.stop_before,
                 stop=stop,
                 keep_inputs=request.keep_inputs,
+                parent_log=config.work365.parent_log,
+                pushes=config.work365.pushes,
             )
             if not request.dry_run:
                 journal.begin_run(RunInfo(run_id, operator(), request.command, started, __version__))
                 # The lock of this state directory is ours, so whoever held a lease from here is dead.
                 journal.drop_leases(started, _place(config))
+            holder, policy = f"{_place(config)}{run_id}", config.policy
             work = Pass(
-                run_id,
-                f"{_place(config)}{run_id}",
-                crm,
-                providers,
-                journal,
-                time,
-                config.policy,
-                rules,
-                options,
-                progress or Progress(),
-                guards,
+                run_id, holder, crm, providers, journal, time, policy, rules, options, progress, new_request_id, guards
             )
             result = replace(work.run(), requests=connection.requests())
             return result if request.dry_run else _record(journal, result, request)
     except ConnectorError as error:
         return RunResult.ended_early(run_id, started, time.now(), error, request.dry_run, connection.requests())
     finally:
-        connection.session.close()
+        connection.close()
 
 
-def _record(journal: SqlJournal | MemoryJournal, result: RunResult, request: RunRequest) -> RunResult:
+def _record(journal: RunJournal, result: RunResult, request: RunRequest) -> RunResult:
     """Keep how the run ended in the journal; if even that cannot be written, the result says so."""
     try:
         report = run_document(result, request.command)
@@ -377,8 +430,13 @@ def _place(config: Config) -> str:
 
 
 @contextmanager
-def _journal(config: Config, request: RunRequest, run_id: str, clock: Clock) -> Iterator[SqlJournal | MemoryJournal]:
-    """The journal of a run: under the host's lock for a real one, a copy in memory for a dry one."""
+def _journal(
+    config: Config, request: RunRequest, run_id: str, clock: Clock, lent: RunJournal | None
+) -> Iterator[RunJournal]:
+    """The journal of a run: under the host's lock for a real one, a copy in memory for a dry one, or the one lent."""
+    if lent is not None:
+        yield lent
+        return
     directory = config.state.directory
     url = resolve_url(config.state.url) if config.state.url is not None else None
     if request.dry_run:

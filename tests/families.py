@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connector.domain.calendar import Calendar
+from connector.domain.marker import Group, Known, Marker, group_of, since_of
 from connector.domain.model import (
     Capabilities,
     LicenseChangeLog,
     LogId,
     LogKind,
+    ParentLog,
     ProviderAccount,
     ProviderSubscription,
     ProviderSubscriptionId,
@@ -76,6 +79,50 @@ def log(owner: str, quantity: int | None, *, name: str = "", minutes_ago: int = 
     return replace(made, **changes)
 
 
+@dataclass(frozen=True)
+class Raise:
+    """One raise of the parent as a test says it: what it carries, from which quantity, and whether it takes back.
+
+    Without changes it names all of the raise before it, and ``delta`` says how many seats these are.
+    """
+
+    changes: tuple[LicenseChangeLog, ...]
+    before: int
+    back: bool
+    delta: int | None = None
+    own: tuple[LicenseChangeLog, ...] = ()
+
+    def group(self, known: Iterable[LicenseChangeLog]) -> Group:
+        if not self.changes:
+            return Group((), self.delta or 0, self.before, self.back)
+        named = {entry.id: entry for entry in (*known, *self.changes)}
+        return group_of(self.changes, Known(named.values()), before=self.before, back=self.back, own=self.own)
+
+
+def raised(*changes: LicenseChangeLog, before: int, own: tuple[LicenseChangeLog, ...] = ()) -> Raise:
+    """The raise that carries these changes. ``own``: the logs that the parent had before it."""
+    return Raise(changes, before, back=False, own=own)
+
+
+def taken_back(*changes: LicenseChangeLog, before: int, delta: int | None = None) -> Raise:
+    """The take-back of these changes; of the whole raise before it if none is named."""
+    return Raise(changes, before, True, delta)
+
+
+def marker_of(*raises: Raise, kept: str = "", known: Iterable[LicenseChangeLog] = ()) -> Marker:
+    """The marker with a group for each raise. ``known``: more logs of the children, which no run may cover by accident."""
+    everything = (*known, *(change for one in raises for change in one.changes))
+    since = since_of(change for one in raises for change in one.changes)
+    return Marker(tuple(one.group(everything) for one in raises), kept, since)
+
+
+def carrying(
+    quantity: int, *raises: Raise, kept: str = "", known: Iterable[LicenseChangeLog] = (), **changes: Any
+) -> Subscription:
+    """A parent whose row says which changes its raises carry."""
+    return parent(quantity, marker_text=str(marker_of(*raises, kept=kept, known=known)), **changes)
+
+
 def at_provider(quantity: int, *, reducible: int | None = None, **changes: Any) -> ProviderSubscription:
     view = ProviderSubscription(
         ProviderSubscriptionId("bought"),
@@ -100,7 +147,13 @@ def family(
 
 
 def environment(
-    policy: Policy | None = None, *, now: datetime = NOW, capabilities: Capabilities | None = AUTOMATIC, room: int = 24
+    policy: Policy | None = None,
+    *,
+    now: datetime = NOW,
+    capabilities: Capabilities | None = AUTOMATIC,
+    room: int = 100,
+    parent_log: ParentLog | None = None,
+    pushes: bool | None = None,
 ) -> Environment:
     chosen = policy or Policy()
-    return Environment(chosen, Calendar.of(chosen, None), now, capabilities, room)
+    return Environment(chosen, Calendar.of(chosen, None), now, capabilities, room, parent_log=parent_log, pushes=pushes)

@@ -27,7 +27,15 @@ from connector.crm.batch import (
     parse_leading,
     split_set,
 )
-from connector.crm.meanings import SERVICE, failure_of, meaning_of_part, not_known, not_understood, refused
+from connector.crm.meanings import (
+    SERVICE,
+    failure_of,
+    meaning_of_part,
+    not_known,
+    not_understood,
+    parse_dataverse_error,
+    refused,
+)
 from connector.errors import ProtocolError, Rejected, RemoteError
 from connector.http.retry import Again
 from connector.http.transport import Answer, Transport
@@ -251,6 +259,9 @@ class DataverseClient:
         )
         content_type = answer.headers.get("Content-Type", "")
         if boundary_of(content_type) is None and answer.status == 400:
+            if not any(parse_dataverse_error(400, answer.body)):
+                # A page of something in between: the service itself says why it refuses.
+                raise not_known(operation, "an answer with status 400 that is not the service's own")
             # The service refused the batch as a whole before it ran anything.
             raise self._failed(Part(400, {}, answer.body), operation, writes=True)
         try:

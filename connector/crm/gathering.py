@@ -75,7 +75,9 @@ def since_when(
     """Subscription → since when its logs are needed, open or not; what is left out needs its open ones only.
 
     A parent: since the oldest open log of its children, and since the oldest change that its marker names. The children
-    of a parent with a marker: as far back, for the marker names changes of theirs that may be closed by now.
+    of a parent with a marker: as far back, for the marker names changes of theirs that may be closed by now. Any other
+    child with an open log: since that one, for a marker that is written now names runs of neighbours, and what lies
+    between two open logs must be known.
     """
     oldest: dict[SubscriptionId, datetime] = {}
     for log in logs:
@@ -89,6 +91,9 @@ def since_when(
             instants.append(marked)
         for member in (parent, *(members if marked is not None else ())) if instants else ():
             bounds[member] = min(*instants, bounds.get(member, instants[0]))
+        for member in members:
+            if member in oldest:
+                bounds.setdefault(member, oldest[member])
     return bounds
 
 

@@ -16,7 +16,7 @@ from connector.crm.lookup import find_matches
 from connector.crm.metadata import OrgMetadata, Table, metadata_key, number_of, read_metadata
 from connector.crm.rows import LOG_WORDS, SUBSCRIPTION_WORDS, RowReader, marker_word
 from connector.crm.writes import DEFAULT_LENGTH, WRITE_FAMILY, requests_for
-from connector.domain.marker import ROW_PREFIX
+from connector.domain.marker import PREFIX
 from connector.domain.model import LicenseChangeLog, Snapshot, Subscription, SubscriptionId
 from connector.errors import ConfigError, Rejected
 from connector.http.transport import Transport
@@ -194,7 +194,7 @@ class DataverseCrm:
                 query(
                     subscriptions.entity_set,
                     select=[subscriptions.primary_id, marker_column],
-                    where=f"startswith({marker_column},{text_literal(ROW_PREFIX)})",
+                    where=f"startswith({marker_column},{text_literal(PREFIX)})",
                     order=[f"{subscriptions.primary_id} asc"],
                 ),
                 *(counted if self._count_linked else ()),
@@ -214,7 +214,7 @@ class DataverseCrm:
             marked_parents=tuple(
                 SubscriptionId(key)
                 for row in marked
-                if str(row.get(marker_column) or "").startswith(ROW_PREFIX)
+                if str(row.get(marker_column) or "").startswith(PREFIX)
                 and (key := guid(row.get(subscriptions.primary_id))) is not None
             ),
             message_length=logs.columns["message"].max_length or DEFAULT_LENGTH,

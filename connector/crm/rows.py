@@ -33,7 +33,7 @@ SUBSCRIPTION_WORDS = (
     "name", "customer", "contract", "product", "bundle_parent", "linked_parent", "quantity", "provider",
     "provider_account", "part_number", "provider_subscription", "is_trial", "commitment_end",
     "deactivate_on", "reduction_behavior", "reduction_window", "order_reference", "cost_price",
-    "sales_unit", "currency", "state", "created_on", OWN_MARKER,
+    "sales_unit", "currency", "state", "created_on", "modified_on", OWN_MARKER,
 )
 LOG_WORDS = (
     "name", "subscription", "customer", "quantity", "kind", "status", "message", "effective_date",
@@ -117,6 +117,7 @@ class RowReader:
             ),
             created_on=fields.instant("created_on"),
             marker_text=fields.as_written(marker_word(fields.table)),
+            modified_on=fields.instant("modified_on"),
             problems=tuple(dict.fromkeys(fields.problems)),
         )
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from connector.domain import marker
+from connector.domain.carried import Carried, State, after_leaving
 from connector.domain.decision import Accept, Decision, Hold, Objection, Refuse, Wait
 from connector.domain.model import (
     LicenseChangeLog,
     LogId,
+    ParentLog,
     ProviderSubscription,
     Snapshot,
     Subscription,
@@ -24,21 +25,25 @@ from connector.domain.plan import (
     Action,
     FailLogs,
     FamilyDecision,
+    MakeParentLog,
     ScheduleAtRenewal,
     SetParentQuantity,
     SetProviderQuantity,
 )
+from connector.domain.raising import MOST_TOLD_AT_ONCE, has_room, marker_of, raised_marker, take_back
 from connector.domain.rules.accounts import account_of
 from connector.domain.rules.registry import Context, Environment, RuleBook, Scope, Stage
 from connector.domain.seats import SeatAccount, balance, moves_seats, order_key
 from connector.domain.selection import seats_of, select
 
 RENEWAL_TAKEN = "LS-063"
+TAKING_BACK = "LS-071"
 
 
 def decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecision:
     """What may happen next to one family. Never raises for odd data: rules say what is odd."""
-    return replace(_decide(snapshot, env, rules), notices=rules.notices(Context(snapshot, env)))
+    found = _decide(snapshot, env, rules)
+    return replace(found, notices=rules.notices(Context(snapshot, env, books=found.books)))
 
 
 def _decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecision:
@@ -54,40 +59,69 @@ def _decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDeci
     if snapshot.parent is None:
         return FamilyDecision(family, decisions, actions=_refusals(logs, decisions))
 
-    books = balance(snapshot, env.calendar, [log for log in logs if isinstance(decisions.get(log.id), Accept)])
+    books = balance(snapshot, parent_log=env.parent_log, pushes=env.pushes)
     context = replace(context, books=books)
-    told_late, carried = books.told_late or (), books.carried or ()
-    forced = frozenset(log.id for log in (*told_late, *carried))
+    told_late = books.told_late or ()
+    forced = frozenset(log.id for log in (*told_late, *books.live))
     if forced:
         decisions = _judge_logs(snapshot, env, rules, logs, forced)
+    decisions |= _not_carried_now(logs, decisions, books, forced)
     stop = rules.first_objection(context, Scope.FAMILY, Stage.PRE_OPERATION)
     late = {log.id for log in told_late}
     candidates = [log for log in logs if isinstance(decisions.get(log.id), Accept) and log.id not in late]
     if stop is not None:
-        return _stopped(snapshot, env, family, logs, decisions, books, stop)
-    if not candidates and not told_late and not books.parent_open:
-        return FamilyDecision(family, decisions, actions=_refusals(logs, decisions), books=books)
+        return _stopped(snapshot, env, family, logs, decisions, books, rules, stop)
+    if env.parent_log is ParentLog.NONE and env.policy.parent_log == "create" and books.without_log:
+        made = tuple(
+            MakeParentLog(snapshot.parent.id, one.group.delta, str(one.group)) for one in books.without_log[:1]
+        )
+        return FamilyDecision(
+            family, decisions, (*_refusals(logs, decisions), *made), books=books, goal=books.parent_quantity
+        )
+    if books.stopped:
+        back = take_back(snapshot, books, env.marker_capacity)
+        return FamilyDecision(family, decisions, (*_refusals(logs, decisions), back), books=books, goal=back.target)
+    if not (candidates or told_late or books.in_flight or books.carried or _is_to_be_mended(snapshot, env, books)):
+        stay = after_leaving(books.groups)
+        tidy = () if len(stay) == len(books.groups) else (Acknowledge((), (), marker=marker_of(books, stay)),)
+        return FamilyDecision(family, decisions, actions=(*_refusals(logs, decisions), *tidy), books=books)
 
-    selection = select(context, env, rules, candidates, frozenset(log.id for log in carried))
+    selection = select(
+        context,
+        env,
+        rules,
+        candidates,
+        frozenset(log.id for log in books.live),
+        lambda new: has_room(snapshot, books, new, env),
+    )
     decisions = {**decisions, **selection.objections}
     if selection.stop is not None:
-        return _stopped(snapshot, env, family, logs, decisions, books, selection.stop)
-    goal = books.parent_settled + seats_of(selection.accepted)
+        return _stopped(snapshot, env, family, logs, decisions, books, rules, selection.stop)
+    carried = {log.id for log in books.live}
+    goal = books.parent_quantity + seats_of(log for log in selection.accepted if log.id not in carried)
     promised = [log for log in candidates if _is_for_renewal(decisions.get(log.id), env)]
     schedule, clash = _at_renewal(snapshot, promised, goal)
     if clash is not None:
         decisions |= {log.id: clash for log in promised}
-    actions = [
+    actions = (
         *_refusals(logs, decisions),
         *_pushes(snapshot, env, books, selection.accepted, goal, told_late, schedule),
-    ]
+    )
     return FamilyDecision(
         family,
         decisions,
-        actions=tuple(actions),
+        actions=actions,
         books=books,
         goal=goal,
         awaits_person=_awaits_person(env, books, goal),
+    )
+
+
+def _is_to_be_mended(snapshot: Snapshot, env: Environment, books: SeatAccount) -> bool:
+    """Whether the provider stands where this very unit of work brought it, and the CRM has moved on since."""
+    view = snapshot.provider
+    return (
+        isinstance(view, ProviderSubscription) and view.quantity in env.mends and view.quantity != books.parent_quantity
     )
 
 
@@ -157,11 +191,13 @@ def _stopped(
     logs: Sequence[LicenseChangeLog],
     decisions: Mapping[LogId, Decision],
     books: SeatAccount,
+    rules: RuleBook,
     stop: Objection,
 ) -> FamilyDecision:
     """A family-wide stop: refusals still go out, and children that the provider side confirmed are still told."""
     told_late = books.told_late or ()
-    tells = bool(told_late) and stop.rule in _STILL_TELL and _provider_confirmed(snapshot, env, books)
+    rule = rules.get(stop.rule)
+    tells = bool(told_late) and rule is not None and rule.still_tells and _provider_confirmed(snapshot, env, books)
     late = {log.id for log in told_late} if tells else set()
     judged = {
         log_id: stop if isinstance(found, Accept) and log_id not in late else found
@@ -184,12 +220,64 @@ def _stopped(
         }
     actions = [*_refusals(logs, judged), *failed_parent]
     if tells:
-        actions.append(Acknowledge((), told_late))
+        actions.append(_tell(books, told_late))
     return FamilyDecision(family, judged, tuple(actions), stop, books)
 
 
-_STILL_TELL = frozenset({"LS-005", "LS-049", "LS-060", "LS-017", "LS-018"})
-"""Stops that say nothing against what the provider side has confirmed already."""
+def _not_carried_now(
+    logs: Sequence[LicenseChangeLog],
+    decisions: Mapping[LogId, Decision],
+    books: SeatAccount,
+    forced: frozenset[LogId],
+) -> dict[LogId, Decision]:
+    """Changes that may not be carried now: a change that is being taken back (and what follows it on the same child), and
+    any new one while a raise and its take-back are not settled alike."""
+    found: dict[LogId, Decision] = {}
+    behind: set[SubscriptionId] = set()
+    for log in logs:
+        if log.id in forced or not isinstance(decisions.get(log.id), Accept):
+            continue
+        if log.id in books.taken_back:
+            behind.add(log.subscription_id)
+        if books.halfway or log.subscription_id in behind:
+            found[log.id] = Wait(
+                TAKING_BACK, "a change that a person stopped is being taken back; this one goes once that is settled"
+            )
+    return found
+
+
+def _tell(books: SeatAccount, told: Sequence[LicenseChangeLog]) -> Acknowledge:
+    """Children are told what the provider side has confirmed; what is in flight stays so."""
+    told = tuple(told)[:MOST_TOLD_AT_ONCE]
+    stay = after_leaving(books.groups, told=frozenset(log.id for log in told))
+    return Acknowledge((), told, marker=marker_of(books, stay))
+
+
+def _tell_all(
+    snapshot: Snapshot,
+    env: Environment,
+    books: SeatAccount,
+    raise_: SetParentQuantity | None,
+    told: Sequence[LicenseChangeLog],
+) -> Acknowledge:
+    """Everything is confirmed: the parent's own logs, then the children's. What does not fit into one step follows in
+    the next one, explained by its group, which then stays."""
+    awaiting = tuple(log for log in books.parent_open if log.is_awaiting)
+    named = {change.id for one in books.groups for change in one.changes} | set(raise_.carries if raise_ else ())
+    in_order = sorted(
+        _in_order(told, env), key=lambda log: log.id in named
+    )  # what no group names goes in the first step
+    now = tuple(in_order[:MOST_TOLD_AT_ONCE])
+    groups = books.groups
+    if raise_ is not None:
+        stay = after_leaving(books.groups)
+        new = raise_.marker.groups[-1]
+        changes = tuple(log for log in snapshot.logs if log.id in set(raise_.carries))
+        groups = (*stay, Carried(new, changes, None, State.MISSING))
+    stay = after_leaving(groups, told=frozenset(log.id for log in now), confirmed=frozenset(range(len(groups))))
+    return Acknowledge(
+        awaiting, now, marker_of(books, stay), new_parent_log=raise_ is not None and raise_.target != raise_.before
+    )
 
 
 def _pushes(
@@ -204,21 +292,22 @@ def _pushes(
     """Parent, provider, acknowledgement: what brings the family to its goal."""
     parent = snapshot.parent
     assert parent is not None
-    carries = tuple(log.id for log in accepted)
+    carried = {log.id for log in books.live}
+    new = [log for log in accepted if log.id not in carried]
+    marker = raised_marker(snapshot, books, new)
     actions: list[Action] = []
-    raised = books.parent_quantity != goal
-    if raised and told_late and _provider_confirmed(snapshot, env, books):
-        # Before the raise: the marker that it writes names what is accepted and no longer what is told here, and a
-        # process that dies between the two would leave a lead that no single marker explains.
-        actions.append(Acknowledge((), told_late))
-        told_late = ()
-    if raised:
-        actions.append(SetParentQuantity(parent.id, books.parent_quantity, goal, marker.encode(accepted), carries))
+    raise_: SetParentQuantity | None = None
+    if marker is not None:
+        names = tuple(log.id for log in new)
+        raise_ = SetParentQuantity(parent.id, books.parent_quantity, goal, marker, names)
+        actions.append(raise_)
+    carries = tuple(log.id for log in accepted)
     view = snapshot.provider
-    awaiting = tuple(log for log in books.parent_open if log.is_awaiting)
     by_hand = env.capabilities is not None and not env.capabilities.automatic
     if isinstance(view, ProviderSubscription) and by_hand and view.quantity != goal:
-        return actions  # it reports, and a person sets it: the rest follows once it reports the goal
+        # It reports, and a person sets it: the rest follows once it reports the goal.
+        return [*actions, _tell(books, told_late)] if told_late and raise_ is None else actions
+    everything = (*told_late, *accepted)
     if isinstance(view, ProviderSubscription):
         if view.quantity != goal:
             account = account_of(snapshot)
@@ -227,15 +316,19 @@ def _pushes(
             actions.append(SetProviderQuantity(parent.provider, view.tenant, view.id, view.quantity, goal, carries))
         if schedule is not None:
             actions.append(schedule)
-        if awaiting or raised or accepted or told_late:
-            actions.append(Acknowledge(awaiting, _in_order((*told_late, *accepted), env), new_parent_log=raised))
+        told = _tell_all(snapshot, env, books, raise_, everything)
+        if not told.only_tidies or told.marker.groups != books.marker.groups:
+            actions.append(told)
         return actions
-    if raised or books.parent_open:
+    if raise_ is not None and goal == books.parent_quantity and not books.in_flight:
+        actions.append(_tell_all(snapshot, env, books, raise_, everything))
+    elif raise_ is not None or books.in_flight:
         # A person provisions: nothing of the accepted set may be acknowledged before the parent's logs are.
-        if told_late:
-            actions.append(Acknowledge((), told_late))
-    elif accepted or told_late:
-        actions.append(Acknowledge((), _in_order((*told_late, *accepted), env)))
+        told = _tell(books, told_late)
+        if raise_ is None and (told_late or told.marker.groups != books.marker.groups):
+            actions.append(told)
+    elif everything:
+        actions.append(_tell_all(snapshot, env, books, None, everything))
     return actions
 
 
@@ -278,4 +371,4 @@ def _in_order(logs: Iterable[LicenseChangeLog], env: Environment) -> tuple[Licen
 
 def _awaits_person(env: Environment, books: SeatAccount, goal: int) -> bool:
     manual = env.capabilities is not None and not env.capabilities.automatic
-    return manual and (books.parent_quantity != goal or bool(books.parent_open))
+    return manual and (books.parent_quantity != goal or books.in_flight)

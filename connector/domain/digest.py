@@ -13,6 +13,7 @@ from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
 
+from connector.domain.marker import Marker
 from connector.domain.model import LicenseChangeLog, ProviderAccount, Snapshot
 from connector.domain.plan import Action
 from connector.domain.rules.registry import Environment
@@ -57,6 +58,8 @@ def inputs_of(snapshot: Snapshot, env: Environment) -> Inputs:
         "plug-in": {
             "capabilities": _values(env.capabilities) if env.capabilities is not None else None,
             "marker_capacity": env.marker_capacity,
+            "parent_log": env.parent_log.value if env.parent_log is not None else None,
+            "pushes": env.pushes,
         },
     }
 
@@ -78,7 +81,11 @@ def _rows(rows: Iterable[Any]) -> dict[str, dict[str, Any]]:
 
 
 def _values(record: Any) -> dict[str, Any]:
-    return {one.name: _plain(getattr(record, one.name)) for one in fields(record) if not one.name.startswith("_")}
+    found = {one.name: _plain(getattr(record, one.name)) for one in fields(record) if not one.name.startswith("_")}
+    found.pop("modified_on", None)  # it moves with the version and says no more
+    if "order_reference" in found and found.get("marker_text") == found["order_reference"]:
+        found.pop("marker_text", None)  # one column
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -106,6 +113,8 @@ def action_record(action: Action) -> dict[str, Any]:
     record: dict[str, Any] = {"action": type(action).__name__}
     for one in fields(action):
         value = getattr(action, one.name)
+        if isinstance(value, Marker):
+            continue  # it says again what the action carries
         if isinstance(value, tuple):
             ids = [item.id if isinstance(item, LicenseChangeLog) else str(item) for item in value]
             record[one.name] = [log_id for log_id in ids if not log_id.startswith("simulated-")]

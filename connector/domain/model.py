@@ -44,6 +44,19 @@ class LogKind(StrEnum):
     DEACTIVATE = "Deactivate"
 
 
+class ParentLog(StrEnum):
+    """What an organisation's CRM does with a parent's own licence change log when its quantity is written by the API.
+
+    ``MAKES``: made at once, Awaiting · ``LATE``: made a while later · ``NOT_APPLICABLE``: made at once, and Not
+    Applicable · ``NONE``: not made.
+    """
+
+    MAKES = "makes"
+    LATE = "late"
+    NOT_APPLICABLE = "not_applicable"
+    NONE = "none"
+
+
 class ReductionBehavior(StrEnum):
     """Work 365's Quantity Reduction Behavior of a subscription."""
 
@@ -112,7 +125,9 @@ class Subscription:
     problems: tuple[str, ...] = ()
     """What in the row could not be understood (unknown choice, absurd quantity); any entry quarantines its family."""
     marker_text: str | None = None
-    """The column in which linksub keeps its marker on a parent, as it stands: one of its own, or Order Reference."""
+    """What stands in the column in which linksub keeps its marker on a parent, a person's text at rest."""
+    modified_on: datetime | None = None
+    """When anything of the row was last changed (UTC); None if the mapping has no such column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from connector.domain.decision import Accept, Decision, Hold, Objection, Refuse
+from connector.domain.marker import EMPTY, Marker
 from connector.domain.model import LicenseChangeLog, LogId, Price, ProviderSubscriptionId, SubscriptionId, TenantId
 from connector.domain.seats import SeatAccount
 
@@ -21,13 +22,18 @@ class FailLogs:
 
 @dataclass(frozen=True, slots=True)
 class SetParentQuantity:
-    """Write the parent's absolute quantity, with the marker that names the child logs it now carries."""
+    """Write the parent's absolute quantity, with the marker that names what this raise carries, in one request.
+
+    ``carries`` are the child logs of its newest group. ``takes_back``: they were carried before, a person failed them,
+    and the parent is lowered again.
+    """
 
     parent: SubscriptionId
     before: int
     target: int
-    order_reference: str
+    marker: Marker
     carries: tuple[LogId, ...]
+    takes_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +69,32 @@ class ScheduleAtRenewal:
 class Acknowledge:
     """Set the parent's logs, then the children's, to Provisioned in one atomic change set.
 
+    ``marker`` is what stands on the parent's row from then on: groups whose changes are all told leave in the same step.
     ``new_parent_log`` says that the parent will also have a log that the CRM makes in this very pass.
     """
 
     parent_logs: tuple[LicenseChangeLog, ...]
     child_logs: tuple[LicenseChangeLog, ...]
+    marker: Marker = EMPTY
     new_parent_log: bool = False
 
+    @property
+    def only_tidies(self) -> bool:
+        """Whether nobody is told anything: settled groups leave the marker, and a person's text comes back."""
+        return not self.parent_logs and not self.child_logs and not self.new_parent_log
 
-Action = FailLogs | SetParentQuantity | SetProviderQuantity | ScheduleAtRenewal | Acknowledge
+
+@dataclass(frozen=True, slots=True)
+class MakeParentLog:
+    """Make the parent's own log of a raise, where the CRM makes none (policy ``parent_log: create``)."""
+
+    parent: SubscriptionId
+    quantity: int
+    group: str
+    """Text of the marker's group that it belongs to: its id follows from it."""
+
+
+Action = FailLogs | SetParentQuantity | MakeParentLog | SetProviderQuantity | ScheduleAtRenewal | Acknowledge
 
 
 @dataclass(frozen=True, slots=True)

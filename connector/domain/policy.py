@@ -77,6 +77,9 @@ class Limits(BaseModel):
     """The same for one customer."""
     seats_removed_per_customer: SeatLimit | None = None
     """The same for one customer."""
+    seats_per_family_and_day: Limit = 5000
+    """Seats that may be ordered and given back for one family within 24 hours, all runs together: what moves a family back
+    and forth, whatever it is, comes to an end there."""
     family_percent: Annotated[Number, BeforeValidator(_bare_percent)] | None = None
     """By how much one family may change, in percent of what is settled in it."""
     percent_from: Annotated[int, Field(ge=1)] = 20
@@ -137,6 +140,9 @@ class Policy(BaseModel):
     """The provider reports a quantity that nothing explains: hold and report, or push the target over it."""
     child_when_parent_fails: Literal["awaiting", "failed"] = "awaiting"
     """What a child's log becomes when the parent's push fails (the sources are silent; see docs/rules.md)."""
+    parent_log: Literal["leave", "create"] = "leave"
+    """Where the CRM makes no log of a parent that the API raises (``work365.parent_log: none``): leave it so, or create it
+    (this needs the privilege to create licence change logs)."""
     purchase: Literal["hold"] = "hold"
     """A parent that has no provider subscription yet would need a purchase. Only ``hold`` exists: linksub cannot buy."""
     products: dict[str, ProductRule] = Field(default_factory=dict)

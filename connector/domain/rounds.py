@@ -10,10 +10,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 from connector.domain.decide import decide
+from connector.domain.marker import Marker
 from connector.domain.model import (
     LicenseChangeLog,
     LogId,
     LogKind,
+    ParentLog,
     Price,
     ProviderSubscription,
     ProvisioningStatus,
@@ -26,6 +28,7 @@ from connector.domain.plan import (
     FailLogs,
     FamilyDecision,
     FamilyPlan,
+    MakeParentLog,
     ScheduleAtRenewal,
     SetParentQuantity,
     SetProviderQuantity,
@@ -94,18 +97,22 @@ def _apply(snapshot: Snapshot, action: Action, env: Environment) -> Snapshot:
     match action:
         case FailLogs(logs, message):
             return _set_status(snapshot, {log.id for log in logs}, ProvisioningStatus.FAILED, message)
-        case SetParentQuantity(target=target, order_reference=order_reference):
-            return _raise_parent(snapshot, target, order_reference, env)
+        case SetParentQuantity(target=target, marker=marker):
+            return _raise_parent(snapshot, target, marker, env)
+        case MakeParentLog(quantity=quantity):
+            return _with_parent_log(snapshot, quantity, ProvisioningStatus.AWAITING, env)
         case SetProviderQuantity(target=target):
             return replace(snapshot, provider=_provider_at(snapshot, target, env))
         case ScheduleAtRenewal(target=target):
             view = snapshot.provider
             assert isinstance(view, ProviderSubscription)
             return replace(snapshot, provider=replace(view, has_scheduled_change=True, scheduled_quantity=target))
-        case Acknowledge(parent_logs, child_logs, new_parent_log):
+        case Acknowledge(parent_logs, child_logs, marker, new_parent_log):
             done = {log.id for log in (*parent_logs, *child_logs)}
             if new_parent_log and snapshot.parent is not None:
                 done |= {log.id for log in snapshot.logs_of(snapshot.parent.id) if log.is_awaiting}
+            if snapshot.parent is not None:
+                snapshot = replace(snapshot, parent=replace(snapshot.parent, marker_text=str(marker)))
             return _set_status(snapshot, done, ProvisioningStatus.PROVISIONED, None)
 
 
@@ -119,26 +126,33 @@ def _set_status(snapshot: Snapshot, ids: set[LogId], status: ProvisioningStatus,
     )
 
 
-def _raise_parent(snapshot: Snapshot, target: int, order_reference: str, env: Environment) -> Snapshot:
+def _raise_parent(snapshot: Snapshot, target: int, marker: Marker, env: Environment) -> Snapshot:
     parent = snapshot.parent
     assert parent is not None and parent.quantity is not None
+    raised = replace(snapshot, parent=replace(parent, quantity=target, marker_text=str(marker)))
+    by_us = env.policy.parent_log == "create"
+    if target == parent.quantity or (env.parent_log is ParentLog.NONE and not by_us):
+        return raised
+    aside = env.parent_log is ParentLog.NOT_APPLICABLE
+    status = ProvisioningStatus.NOT_APPLICABLE if aside else ProvisioningStatus.AWAITING
+    return _with_parent_log(raised, target - parent.quantity, status, env)
+
+
+def _with_parent_log(snapshot: Snapshot, quantity: int, status: ProvisioningStatus, env: Environment) -> Snapshot:
+    parent = snapshot.parent
+    assert parent is not None
     made = [log for log in snapshot.logs_of(parent.id) if log.id.startswith("simulated-")]
     log = LicenseChangeLog(
         id=LogId(f"simulated-{parent.id}-{len(made) + 1}"),
         subscription_id=parent.id,
-        quantity=target - parent.quantity,
-        status=ProvisioningStatus.AWAITING,
-        created_on=env.now + timedelta(microseconds=len(made) + 1),
+        quantity=quantity,
+        status=status,
+        created_on=max([env.now, *(log.created_on for log in snapshot.logs)]) + timedelta(microseconds=1),
         etag="",
         kind=LogKind.UPDATE,
-        order_reference=order_reference,
         customer_id=parent.customer_id,
     )
-    return replace(
-        snapshot,
-        parent=replace(parent, quantity=target, order_reference=order_reference),
-        logs=(*snapshot.logs, log),
-    )
+    return replace(snapshot, logs=(*snapshot.logs, log))
 
 
 def _provider_at(snapshot: Snapshot, target: int, env: Environment) -> ProviderSubscription:

@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from connector.domain import marker
 from connector.domain.calendar import Calendar
-from connector.domain.model import LicenseChangeLog, LogKind, ProvisioningStatus, Snapshot, Subscription
+from connector.domain.carried import Book, Carried, Figures, Reading, State, read
+from connector.domain.marker import EMPTY, Known, Marker, Unreadable, in_order_of_making, parse
+from connector.domain.model import (
+    LicenseChangeLog,
+    LogId,
+    LogKind,
+    ParentLog,
+    ProvisioningStatus,
+    Snapshot,
+    Subscription,
+)
 
 LINKED = "linked"
 """Key of the provider plug-in whose far side is another subscription."""
@@ -61,7 +70,12 @@ class SeatAccount:
 
     ``lead``: what the provider side has confirmed and the children were not told; ``told_late`` are the child logs that
     explain it. ``ahead``: what the parent was already raised by and the provider has not confirmed; ``carried`` are the
-    child logs that explain it. An explanation that is None means that nothing explains the figure: drift.
+    child logs that explain it. Both are named by the marker on the parent's row, and never guessed from numbers. An
+    explanation that is None means that the figures do not come out: drift, of lead or of ahead; ``surplus`` is how much of
+    ahead nothing explains.
+
+    ``stopped`` are carried logs that a person failed before the provider confirmed them, ``by_hand`` those that a person
+    settled, ``paid`` those that a person failed after the provider had confirmed them.
     """
 
     parent_quantity: int
@@ -70,7 +84,27 @@ class SeatAccount:
     told_late: tuple[LicenseChangeLog, ...] | None
     carried: tuple[LicenseChangeLog, ...] | None
     parent_open: tuple[LicenseChangeLog, ...]
-    log_is_missing: bool
+    marker: Marker = EMPTY
+    groups: tuple[Carried, ...] = ()
+    stopped: tuple[LicenseChangeLog, ...] = ()
+    by_hand: tuple[LicenseChangeLog, ...] = ()
+    paid: tuple[LicenseChangeLog, ...] = ()
+    drift: int = 0
+    """What of lead nothing explains."""
+    surplus: int = 0
+    halfway: bool = False
+    """A raise and its take-back are not settled alike yet: the parent is not raised again before they are."""
+    unreadable: str | None = None
+    """Why the marker cannot be read; None if it can."""
+    doubtful: tuple[LicenseChangeLog, ...] = ()
+    """Changes of one quantity of which several readings of the parent's logs carry some, and not the same ones."""
+    doubtful_carried: int = 0
+    """How many of these are carried."""
+    set_aside: tuple[LicenseChangeLog, ...] = ()
+    """Logs of the parent that a person set to Not Applicable although open changes hang on them."""
+    waypoints_beyond: tuple[int, ...] = ()
+    pushed: frozenset[LogId] = frozenset()
+    """Child logs that the CRM's own engine carried to the parent."""
 
     @property
     def lead(self) -> int:
@@ -82,107 +116,164 @@ class SeatAccount:
         """quantity(P) − settled(P)."""
         return self.parent_quantity - self.parent_settled
 
+    @property
+    def ambiguous(self) -> bool:
+        """Whether several readings of the parent's logs fit and differ in what they carry."""
+        return bool(self.doubtful)
+
+    @property
+    def lead_is_explained(self) -> bool:
+        """Whether the changes that the marker names explain the lead."""
+        return self.unreadable is None and self.drift == 0
+
+    @property
+    def without_log(self) -> tuple[Carried, ...]:
+        """Raises for which the CRM has made no log of the parent."""
+        return tuple(one for one in self.groups if one.state is State.MISSING)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the parent was raised, by whomever, and the provider side has not confirmed all of it."""
+        return bool(self.parent_open) or any(one.in_flight for one in self.groups)
+
+    @property
+    def taken_back(self) -> frozenset[LogId]:
+        """Changes whose take-back has not left the marker: they are not carried again before it has."""
+        return frozenset(change.id for one in self.groups if one.group.back for change in one.changes)
+
+    @property
+    def live(self) -> tuple[LicenseChangeLog, ...]:
+        """The carried changes that wait to be told."""
+        return tuple(log for log in self.carried or () if log.is_awaiting)
+
     def waypoints(self) -> tuple[int, ...]:
-        """Quantities at which an earlier pass can have left the provider: settled(P) plus each prefix of P's own
-        Awaiting logs, in order."""
-        points = [self.parent_settled]
-        for log in self.parent_open:
-            if log.is_awaiting:
-                points.append(points[-1] + (log.quantity or 0))
-        return tuple(points)
+        """Quantities at which an earlier pass can have left the provider: settled(P) plus each prefix of what P was
+        raised by since, in order."""
+        return (self.parent_settled, *self.waypoints_beyond)
 
 
-def _shortest_prefix(logs: Sequence[LicenseChangeLog], total: int) -> tuple[LicenseChangeLog, ...] | None:
-    """The shortest prefix with that sum, in order; the empty one for 0; None if there is none."""
-    running = 0
-    if total == 0:
-        return ()
-    for count, log in enumerate(logs, start=1):
-        running += log.quantity or 0
-        if running == total:
-            return tuple(logs[:count])
-    return None
+def balance(snapshot: Snapshot, *, parent_log: ParentLog | None = None, pushes: bool | None = None) -> SeatAccount:
+    """The family's books, with lead and ahead explained by the marker on the parent's row (design §4.2).
 
-
-def _sum(logs: Sequence[LicenseChangeLog]) -> int:
-    return sum(log.quantity or 0 for log in logs)
-
-
-def balance(snapshot: Snapshot, calendar: Calendar, acceptable: Sequence[LicenseChangeLog]) -> SeatAccount:
-    """The family's books, with lead and ahead explained by the marker first, else by the shortest prefix.
-
-    ``acceptable`` are the child logs, in order, that rules would let go now: the fallback looks only at these, while a
-    marker may name any open child log (one that failed since, or that was made to wait).
+    ``parent_log`` and ``pushes`` say what the organisation's CRM does by itself; None: not known.
     """
     parent = snapshot.parent
     assert parent is not None, "a family without a parent has no books"
     children = [child for child in snapshot.children if is_linked_child(child, parent)]
-    parent_logs = sorted(snapshot.logs_of(parent.id), key=lambda log: (log.created_on, log.id))
+    parent_logs = tuple(in_order_of_making(snapshot.logs_of(parent.id)))
     parent_open = tuple(log for log in parent_logs if log.is_open)
-    parent_quantity = counted_quantity(parent)
-    parent_settled = parent_quantity - pending(parent_open)
-    children_settled = sum(counted_quantity(child) - pending(snapshot.logs_of(child.id)) for child in children)
-    open_child_logs = sorted(
-        (log for child in children for log in snapshot.logs_of(child.id) if log.is_open and moves_seats(log)),
-        key=lambda log: order_key(log, calendar),
+    child_logs = [log for child in snapshot.children for log in snapshot.logs_of(child.id) if moves_seats(log)]
+    figures = Figures(
+        quantity=counted_quantity(parent),
+        pending=pending(parent_open),
+        children_settled=sum(counted_quantity(child) - pending(snapshot.logs_of(child.id)) for child in children),
+        parent_log=parent_log,
+        pushes=pushes,
     )
-    lead, ahead = parent_settled - children_settled, parent_quantity - parent_settled
-
-    settled_logs = [log for log in parent_logs if not log.is_open]
-    told_late = _explain_lead(lead, settled_logs, open_child_logs, acceptable)
-    carried = _explain_ahead(ahead, parent, told_late, open_child_logs, acceptable)
-    named = marker.decode(parent.order_reference, open_child_logs)
-    log_is_missing = bool(named) and all(log.order_reference != parent.order_reference for log in parent_logs)
-    return SeatAccount(
-        parent_quantity, parent_settled, children_settled, told_late, carried, parent_open, log_is_missing
+    linked = {child.id for child in children}
+    open_changes = tuple(log for log in in_order_of_making(child_logs) if log.is_open and log.subscription_id in linked)
+    known = Known(child_logs)
+    try:
+        found = parse(parent.marker_text)
+        groups = known.changes_of_all(found.groups)
+    except Unreadable as problem:
+        return SeatAccount(
+            figures.quantity,
+            figures.quantity - figures.pending,
+            figures.children_settled,
+            None,
+            None,
+            parent_open,
+            unreadable=str(problem),
+        )
+    since = min(
+        (log.created_on for log in (*open_changes, *(each for _, made in groups for each in made))), default=None
     )
-
-
-def _explain_lead(
-    lead: int,
-    settled_logs: Sequence[LicenseChangeLog],
-    open_child_logs: Sequence[LicenseChangeLog],
-    acceptable: Sequence[LicenseChangeLog],
-) -> tuple[LicenseChangeLog, ...] | None:
-    """Child logs that the provider side already contains: those named by the parent's newest settled marker."""
-    if lead == 0:
-        return ()
-    for log in reversed(settled_logs):
-        named = marker.decode(log.order_reference, open_child_logs)
-        if named is None:
-            continue
-        if named and _sum(named) == lead:
-            return named
-        break
-    return _shortest_prefix(acceptable, lead)
-
-
-def _explain_ahead(
-    ahead: int,
-    parent: Subscription,
-    told_late: tuple[LicenseChangeLog, ...] | None,
-    open_child_logs: Sequence[LicenseChangeLog],
-    acceptable: Sequence[LicenseChangeLog],
-) -> tuple[LicenseChangeLog, ...] | None:
-    """Child logs that the parent's quantity contains and its provider has not confirmed."""
-    late = {log.id for log in told_late or ()}
-    named = marker.decode(parent.order_reference, open_child_logs)
-    if named is not None:
-        rest = tuple(log for log in named if log.id not in late)
-        if _sum(rest) == ahead and (rest or ahead == 0):
-            return rest
-    return _shortest_prefix([log for log in acceptable if log.id not in late], ahead)
-
-
-def set_aside_by_person(snapshot: Snapshot) -> tuple[LicenseChangeLog, ...]:
-    """Parent logs that carried child logs which are still open, and that a person set to Not Applicable (rule LS-035)."""
-    parent = snapshot.parent
-    assert parent is not None
-    open_child_logs = [
-        log for child in snapshot.children for log in snapshot.logs_of(child.id) if log.is_open and moves_seats(log)
-    ]
-    return tuple(
+    relevant = tuple(
         log
-        for log in sorted(snapshot.logs_of(parent.id), key=lambda log: (log.created_on, log.id))
-        if log.status is ProvisioningStatus.NOT_APPLICABLE and marker.decode(log.order_reference, open_child_logs)
+        for log in parent_logs
+        if moves_seats(log) and (log.is_open or (since is not None and log.created_on >= since))
     )
+    readings = read(Book(figures, groups, relevant, open_changes))
+    reading, doubtful = readings[0], _doubtful(readings)
+    return SeatAccount(
+        figures.quantity,
+        reading.settled,
+        figures.children_settled,
+        reading.told_late if reading.fits else None,
+        reading.in_flight if reading.fits else None,
+        parent_open,
+        marker=found,
+        drift=reading.drift,
+        groups=reading.groups,
+        stopped=reading.stopped if reading.fits else (),
+        by_hand=reading.by_hand if reading.fits else (),
+        paid=reading.paid if reading.fits else (),
+        surplus=reading.surplus,
+        halfway=reading.halfway,
+        doubtful=doubtful,
+        doubtful_carried=sum(log in (*reading.told_late, *reading.in_flight) for log in doubtful),
+        set_aside=_set_aside(reading.groups, relevant, figures),
+        waypoints_beyond=_waypoints_beyond(reading, parent_open),
+        pushed=reading.pushed,
+    )
+
+
+def _doubtful(readings: Sequence[Reading]) -> tuple[LicenseChangeLog, ...]:
+    """What only some readings carry, of the quantity that comes first. Which of two equal raises was confirmed makes no
+    difference: the older change is told first."""
+    carried = [{log.id: log for log in (*each.told_late, *each.in_flight)} for each in readings]
+    common = set.intersection(*(set(each) for each in carried))
+    found = {log_id: log for each in carried for log_id, log in each.items() if log_id not in common}
+    in_doubt = in_order_of_making(found.values())
+    return tuple(log for log in in_doubt if log.quantity == in_doubt[0].quantity)
+
+
+def _set_aside(
+    groups: Sequence[Carried], parent_logs: Sequence[LicenseChangeLog], figures: Figures
+) -> tuple[LicenseChangeLog, ...]:
+    """Logs of raises that have none else, which are Not Applicable: a person's word, where the CRM does not make them so.
+
+    It is the raise's own log if the parent had the quantity before that raise when it was made.
+    """
+    if figures.parent_log is ParentLog.NOT_APPLICABLE:
+        return ()
+    missing = [one for one in groups if one.state is State.MISSING]
+    found: list[LicenseChangeLog] = []
+    before = figures.quantity
+    for log in reversed(parent_logs):
+        before -= log.quantity or 0
+        if log.status is ProvisioningStatus.NOT_APPLICABLE and any(
+            _is_own_log(log, before, one, missing[number + 1 :]) for number, one in enumerate(missing)
+        ):
+            found.insert(0, log)
+    return tuple(found)
+
+
+def _is_own_log(log: LicenseChangeLog, before: int, one: Carried, newer: Sequence[Carried]) -> bool:
+    """Whether a log is that of a raise; some newest of the later raises may have no log at all yet."""
+    without = [sum(each.group.delta for each in newer[at:]) for at in range(len(newer) + 1)]
+    return (
+        log.quantity == one.group.delta
+        and log.created_on >= max(each.created_on for each in one.changes)
+        and any(each.is_open for each in one.changes)
+        and any(before - seats == one.group.before for seats in without)
+    )
+
+
+def _waypoints_beyond(reading: Reading, parent_open: Sequence[LicenseChangeLog]) -> tuple[int, ...]:
+    """settled(P) plus each prefix of the raises in flight: P's own Awaiting logs, then the groups that have none, which
+    are always the newest, in their own order. Of logs that were made in one second, the groups say which came first."""
+    known = {log.id for log in parent_open}
+    aside = [one.log for one in reading.groups if one.log is not None and one.in_flight and one.log.id not in known]
+    places = {one.log.id: at for at, one in enumerate(reading.groups) if one.log is not None}
+    logged = sorted(
+        [*(log for log in parent_open if log.is_awaiting), *aside],
+        key=lambda log: (log.created_on, places.get(log.id, -1), log.id),
+    )
+    missing = [one.group.delta for one in reading.groups if one.state is State.MISSING]
+    points, at = [], reading.settled
+    for seats in (*(log.quantity or 0 for log in logged), *missing):
+        at += seats
+        points.append(at)
+    return tuple(points)

@@ -6,10 +6,10 @@ what follows it on the same child, so that the outcome is the same on every run 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from connector.domain.decision import Objection, Refuse, Wait
+from connector.domain.decision import Hold, Objection, Refuse, Wait
 from connector.domain.model import LicenseChangeLog, LogId, ProviderSubscription, SubscriptionId
 from connector.domain.rules.registry import ChangeObjection, Context, Environment, RuleBook
 
@@ -33,16 +33,22 @@ def seats_of(logs: Iterable[LicenseChangeLog]) -> int:
 
 
 def change_context(context: Context, accepted: Sequence[LicenseChangeLog]) -> Context:
-    """The context of a change-scoped step for a set of accepted logs."""
-    assert context.books is not None
+    """The context of a change-scoped step for a set of accepted logs. The parent's quantity contains what is carried."""
+    books = context.books
+    assert books is not None
     view = context.snapshot.provider
     at_provider = view.quantity if isinstance(view, ProviderSubscription) else None
+    carried = {log.id for log in books.live}
     return replace(
         context,
         accepted=tuple(accepted),
-        goal=context.books.parent_settled + seats_of(accepted),
+        goal=books.parent_quantity + seats_of(log for log in accepted if log.id not in carried),
         at_provider=at_provider,
     )
+
+
+Room = Callable[[Sequence[LicenseChangeLog]], bool]
+"""Whether the parent can be changed for these logs: the marker has room to name them, or need not."""
 
 
 def select(
@@ -51,13 +57,43 @@ def select(
     rules: RuleBook,
     candidates: Sequence[LicenseChangeLog],
     carried: frozenset[LogId],
+    room: Room,
 ) -> Selection:
     """The largest set, found in a fixed order, whose *net* effect every rule allows (design §4 step 3).
 
     What an earlier pass carried is in the parent's quantity already and is never dropped: an objection to it stops the
-    family. The rest is dropped from the latest offender backwards, and what fits after all is taken back in order.
+    family. The rest is dropped from the latest offender backwards, and what fits after all is taken back in order. What
+    the marker has no room to name waits for the next raise.
     """
-    accepted, objections = _fit_marker(candidates, carried, env)
+    free = [log for log in candidates if log.id not in carried]
+    found = _select(context, env, rules, candidates, carried, len(free))
+    fitting, too_many = 0, len(free)
+    if found.stop is not None or room(_new(found, carried)):
+        return found
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        fitting, too_many = (middle, too_many) if room(free[:middle]) else (fitting, middle)
+    while True:
+        found = _select(context, env, rules, candidates, carried, fitting)
+        if found.stop is not None or fitting == 0 or room(_new(found, carried)):
+            return found
+        fitting -= 1
+
+
+def _new(found: Selection, carried: frozenset[LogId]) -> list[LicenseChangeLog]:
+    return [log for log in found.accepted if log.id not in carried]
+
+
+def _select(
+    context: Context,
+    env: Environment,
+    rules: RuleBook,
+    candidates: Sequence[LicenseChangeLog],
+    carried: frozenset[LogId],
+    most: int,
+) -> Selection:
+    assert context.books is not None
+    accepted, objections = _fit_marker(candidates, carried, most, filled=bool(context.books.groups))
     if not env.policy.netting:
         accepted = _increases_first(accepted, carried, objections)
     while True:
@@ -73,8 +109,9 @@ def select(
         ]
     _retake(context, env, rules, candidates, accepted, objections)
     first_left: dict[SubscriptionId, LicenseChangeLog] = {}
+    going = {log.id for log in accepted}
     for log in candidates:
-        if log in accepted:
+        if log.id in going:
             continue
         blocker = first_left.setdefault(log.subscription_id, log)
         objection = objections.get(log.id)
@@ -105,16 +142,22 @@ def _spare_for_lack_of_room(accepted: Sequence[LicenseChangeLog], objections: di
 
 
 def _fit_marker(
-    candidates: Sequence[LicenseChangeLog], carried: frozenset[LogId], env: Environment
+    candidates: Sequence[LicenseChangeLog], carried: frozenset[LogId], most: int, *, filled: bool
 ) -> tuple[list[LicenseChangeLog], dict[LogId, Objection]]:
-    """As many candidates, in order, as the parent's Order Reference can name; the rest goes in the next round."""
-    room = max(env.marker_capacity, len(carried))
+    """The first ``most`` new candidates, in order; the rest goes in the next round. ``filled``: earlier raises take room."""
     taken, objections = list(candidates), dict[LogId, Objection]()
     free = [log for log in candidates if log.id not in carried]
-    for log in free[max(0, room - len(carried)) :]:
+    for log in free[most:]:
         taken.remove(log)
-        objections[log.id] = Wait(
-            FULL_MARKER, "the parent's Order Reference names as many changes as fit; this one goes next"
+        objections[log.id] = (
+            Wait(FULL_MARKER, "the marker on the parent's row names as many changes as fit; this one goes next")
+            if most or filled
+            else Hold(
+                FULL_MARKER,
+                "the marker that names this change does not fit beside the text in the parent's Order Reference",
+                {},
+                "shorten the Order Reference of the parent, or name a text column of its own for the marker in the mapping",
+            )
         )
     return taken, objections
 
@@ -164,15 +207,16 @@ def _retake(
 ) -> None:
     """Take back, in order, each dropped log that fits after all (another one was the culprit)."""
     position = {log.id: at for at, log in enumerate(candidates)}
+    going = {log.id for log in accepted}
     for log in candidates:
-        if log in accepted:
+        if log.id in going:
             continue
         if log.id in objections and objections[log.id].rule in (FULL_MARKER, UNNETTED):
             continue
         if any(
             other.subscription_id == log.subscription_id
             and position[other.id] < position[log.id]
-            and other not in accepted
+            and other.id not in going
             for other in candidates
         ):
             continue
@@ -180,6 +224,7 @@ def _retake(
         found = rules.first_change_objection(change_context(context, trial))
         if found is None:
             accepted[:] = trial
+            going.add(log.id)
             objections.pop(log.id, None)
         else:
             objections.setdefault(log.id, found.objection)

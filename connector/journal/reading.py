@@ -54,6 +54,7 @@ class SqlReader:
     def __init__(self, engine: Engine, name: str, *, read_only: bool = False) -> None:
         self._engine = engine
         self._guard = threading.RLock()
+        self._moment: Connection | None = None
         self.name = name
         self.read_only = read_only
         self.missing = False
@@ -74,8 +75,26 @@ class SqlReader:
 
     @contextmanager
     def _read(self, what: str) -> Iterator[Connection]:
-        with self._guard, telling(self.name, f"read {what}"), self._engine.connect() as connection, connection.begin():
-            yield connection
+        with self._guard, telling(self.name, f"read {what}"):
+            if self._moment is not None:
+                yield self._moment
+                return
+            with self._engine.connect() as connection, connection.begin():
+                yield connection
+
+    @contextmanager
+    def _one_moment(self, what: str) -> Iterator[None]:
+        """Everything that is read within is as it was at one moment, whatever others write meanwhile: what is compared
+        with one another has to be."""
+        with self._guard, telling(self.name, f"read {what}"), self._engine.connect() as connection:
+            if connection.dialect.name != "sqlite":  # there any transaction is one
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                self._moment = connection
+                try:
+                    yield
+                finally:
+                    self._moment = None
 
     def _all(self, what: str, query: Select[Any]) -> Sequence[Row[Any]]:
         with self._read(what) as connection:
@@ -239,7 +258,7 @@ class SqlReader:
 
     def verify(self) -> list[str]:
         """What does not fit together, as sentences; empty if the journal is as it was written."""
-        with telling(self.name, "verify"):
+        with telling(self.name, "verify"), self._one_moment("everything"):
             row = self._all("the head of the audit trail", select(schema.audit_head))[0]
             trail = follow((_chained(entry) for entry in self._pages(schema.audit, "seq")), (row.length, row.hash))
             stored = ((_intent(intent), str(intent.seal)) for intent in self._pages(schema.intents, "id"))
@@ -260,8 +279,10 @@ class SqlReader:
         return None
 
     def _check_head(self) -> None:
-        head = self._all("the head of the audit trail", select(schema.audit_head))
-        last = self._all("the audit trail", select(schema.audit).order_by(schema.audit.c.seq.desc()).limit(2))
+        newest = select(schema.audit).order_by(schema.audit.c.seq.desc()).limit(2)
+        with self._one_moment("the end of the audit trail"):
+            head = self._all("the head of the audit trail", select(schema.audit_head))
+            last = self._all("the audit trail", newest)
         with telling(self.name, "read the audit trail"):
             entries = [_chained(row) for row in reversed(last)]
         end = (entries[-1].seq, entries[-1].hash) if entries else (0, GENESIS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from connector.errors import JournalError
+from connector.errors import JournalError, StepRefused
 from connector.journal.records import storable, utc
 from connector.sync.ports import Intent, IntentState
 
@@ -46,7 +46,7 @@ def advance(intent: Intent, state: IntentState, note: str) -> Intent:
     """The intent after one legal step; an empty note keeps the last one. Raises JournalError for an illegal step."""
     if state not in LEGAL[intent.state]:
         allowed = ", ".join(sorted(step.value for step in LEGAL[intent.state])) or "nothing"
-        raise JournalError(
+        raise StepRefused(
             f"intent {intent.id} of family {intent.family} cannot go from {intent.state.value} to {state.value}",
             hint=f"From {intent.state.value} it may become: {allowed}.",
         )

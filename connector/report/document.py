@@ -9,6 +9,7 @@ from connector.domain.plan import (
     Action,
     FailLogs,
     FamilyPlan,
+    MakeParentLog,
     Plan,
     SafetyVerdict,
     ScheduleAtRenewal,
@@ -39,8 +40,11 @@ def action_document(action: Action) -> Mapping[str, object]:
                 "before": action.before,
                 "target": action.target,
                 "carries": list(action.carries),
-                "order_reference": action.order_reference,
+                "takes_back": action.takes_back,
+                "marker": str(action.marker),
             }
+        case MakeParentLog():
+            return {"action": "make_parent_log", "subscription": action.parent, "quantity": action.quantity}
         case SetProviderQuantity():
             return {
                 "action": "set_provider_quantity",

@@ -241,7 +241,10 @@ class Work365:
             self._make_log(after, context.id, "Audit", 0)
 
     def _log_written(self, context: PluginContext) -> None:
-        """Nothing can be provisioned through Do Nothing, so what waits for it is over at once."""
+        """Nothing can be provisioned through Do Nothing, so what waits for it is over at once. A log that a client makes comes
+        after those that are there, as all do."""
+        if context.before is None:
+            self._keep_order(context)
         column = _STATUS
         awaiting = self._option(LOG, column, "Awaiting Provisioning")
         if column not in context.changed or context.after[column] != awaiting:
@@ -249,6 +252,11 @@ class Work365:
         sub = self._store.get(SUBSCRIPTION, context.after[f"{_LCL}subscription"] or "")
         if sub is not None and self.provider_type(sub) == "Do Nothing":
             self._store.update(LOG, context.id, {column: self._option(LOG, column, "Not Applicable")})
+
+    def _keep_order(self, context: PluginContext) -> None:
+        made = context.after["createdon"].replace(microsecond=0)
+        if self._last_created is not None and made < self._last_created:
+            self._store.update(LOG, context.id, {"createdon": self._creation_instant()})
 
     def _scheduled_created(self, context: PluginContext) -> None:
         row = context.after

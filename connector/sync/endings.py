@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from connector.domain.decision import Hold, Refuse, Wait
+from connector.domain.model import ProviderSubscription, Snapshot
 from connector.domain.plan import FamilyDecision
 from connector.sync.outcome import Effect, FamilyState
+from connector.sync.ports import Intent
 
 MANY_UPDATES = 1000
 """Changes of one provider subscription after which a person is told: errors may come after about 1,200."""
@@ -35,6 +37,8 @@ def ending_of(
     decisions = decision.decisions
     if provider_said_no is not None:
         remedy = "mend the cause, then set the parent's log to Awaiting Provisioning"
+        if isinstance(decision.stop, Hold) and decision.stop.remedy:
+            remedy = decision.stop.remedy
         return Ending(FamilyState.FAILED, provider_said_no, remedy, "LS-033")
     if lost is not None:
         return Ending(FamilyState.FAILED, lost, "schedule the change again in Partner Center", "LS-043")
@@ -56,3 +60,25 @@ def ending_of(
     if wait is not None and not effects:
         return Ending(FamilyState.WAITING, wait.reason, wait.remedy, wait.rule, wait.until)
     return Ending(FamilyState.DONE if effects else FamilyState.NOTHING)
+
+
+def late_arrival(snapshot: Snapshot, decision: FamilyDecision, late: Sequence[Intent]) -> Ending | None:
+    """A family at rest whose provider has another number than its parent: an order without an answer came late, or
+    somebody changed it there. None if it has the parent's, or if something else is to be said first."""
+    view, books = snapshot.provider, decision.books
+    if not isinstance(view, ProviderSubscription) or books is None or decision.stop is not None or books.in_flight:
+        return None
+    if view.quantity == books.parent_quantity:
+        return None
+    own = next((intent for intent in reversed(late) if intent.target == view.quantity), None)
+    set_back = f"set the subscription to {books.parent_quantity} seats in Partner Center; the next change of a child does it too"
+    if own is not None:
+        reason = (
+            f"the provider has {view.quantity} seats and the parent {books.parent_quantity}: the order for {own.target}"
+            f" of {own.created_at:%Y-%m-%d %H:%M} UTC, which was never answered, seems to have arrived late"
+        )
+        return Ending(FamilyState.HELD, reason, set_back, "LS-079")
+    reason = f"provider drift: the provider has {view.quantity} seats, the parent {books.parent_quantity}, and nothing is open"
+    return Ending(
+        FamilyState.HELD, reason, "set the quantity back in Partner Center, or put the difference on a child", "LS-062"
+    )

@@ -77,15 +77,15 @@ class Workthrough:
 
     def _work(self, family: Snapshot) -> FamilyOutcome:
         if self._ended_by is not None:
-            return _not_started(family, str(self._ended_by))
+            return not_started(family, str(self._ended_by))
         try:
             reason = self._brake()
         except ConnectorError as error:
             self._ended_by = self._ended_by or error
-            return _not_started(family, str(error))
+            return not_started(family, str(error))
         if reason is not None:
             self._stopped = reason
-            return _not_started(family, reason)
+            return not_started(family, reason)
         unit = self._make_unit(family)
         try:
             outcome = unit.run()
@@ -115,7 +115,8 @@ def mistake(error: Exception) -> ConnectorError:
     return told
 
 
-def _not_started(family: Snapshot, reason: str) -> FamilyOutcome:
+def not_started(family: Snapshot, reason: str) -> FamilyOutcome:
+    """The outcome of a family that the run did not come to."""
     subject = family.parent or family.children[0]
     return FamilyOutcome(subject.id, subject.name, FamilyState.NOT_STARTED, reason=reason)
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from connector.domain.calendar import Calendar
+from connector.domain.marker import carries_anything
 from connector.domain.model import (
     NotAtProvider,
     NotReported,
@@ -43,9 +44,12 @@ class Selection:
     singles: tuple[SubscriptionId, ...]
 
 
-def select(crm: Crm, found: OpenLogs) -> Selection:
-    """Families that own an Awaiting log: through a linked child, or through the linked parent itself."""
-    parents: set[SubscriptionId] = set()
+def select(crm: Crm, found: OpenLogs, besides: Iterable[SubscriptionId] = ()) -> Selection:
+    """Families that own an Awaiting log: through a linked child, or through the linked parent itself.
+
+    ``besides`` are parents that are looked at whatever is open: their row carries a marker, or the journal watches them.
+    """
+    parents: set[SubscriptionId] = set(besides)
     singles: set[SubscriptionId] = set()
     candidates: set[SubscriptionId] = set()
     for log in found.logs:
@@ -62,6 +66,14 @@ def select(crm: Crm, found: OpenLogs) -> Selection:
     if undecided:
         parents |= {parent for parent, children in crm.load_children_of(sorted(undecided)).items() if children}
     return Selection(tuple(sorted(parents)), tuple(sorted(singles)))
+
+
+def selection_for(family: Snapshot) -> Selection:
+    """How one family is read again."""
+    if family.parent is not None:
+        return Selection((family.parent.id,), ())
+    child = family.children[0]
+    return Selection((child.linked_parent,), ()) if child.linked_parent is not None else Selection((), (child.id,))
 
 
 def snapshots(rows: FamilyRows, selection: Selection) -> tuple[Snapshot, ...]:
@@ -111,11 +123,11 @@ def _snapshot(rows: FamilyRows, parent: Subscription | None, children: Sequence[
 
 
 def has_something_due(snapshot: Snapshot, calendar: Calendar, now: datetime) -> bool:
-    """Whether the provider's word is needed: an open parent log, or a child log whose time has come."""
+    """Whether the provider's word is needed: an open parent log, a marker, or a child log whose time has come."""
     parent = snapshot.parent
     if parent is None:
         return False
-    return any(
+    return carries_anything(parent.marker_text) or any(
         log.is_open
         and (log.subscription_id == parent.id or (log.is_awaiting and moves_seats(log) and calendar.is_due(log, now)))
         for log in snapshot.logs

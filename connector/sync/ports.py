@@ -63,6 +63,8 @@ class FamilyRows:
     catalogue: tuple[CatalogueEntry, ...] = ()
     moved: frozenset[SubscriptionId] = frozenset()
     """Subscriptions that changed while their logs were read: what was read of them does not belong together."""
+    in_rounds: bool = False
+    """Whether one request was not enough, because the family is not the one that was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,17 +214,25 @@ class SchedulesRenewal(Protocol):
         """What is scheduled in the last subscription read, as a text to keep; None when nothing is."""
 
     def keep_scheduled_change(
-        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, kept: str, delta: int, request_id: str
+        self,
+        tenant: TenantId,
+        subscription_id: ProviderSubscriptionId,
+        kept: str,
+        delta: int,
+        request_id: str,
+        *,
+        seats: int,
     ) -> ProviderSubscription | None:
         """Write a kept scheduled change back, moved by ``delta`` seats; None when that leaves less than one seat.
 
+        ``seats`` is what the subscription has: a write that carries its quantity carries that one, or is not sent.
         Writes nothing when it is there already. Raises what a write raises; any error means that it is lost.
         """
 
     def schedule_quantity(
-        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, quantity: int, request_id: str
+        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, quantity: int, request_id: str, *, seats: int
     ) -> ProviderSubscription:
-        """Let the renewal bring the subscription to ``quantity`` seats, product and term unchanged."""
+        """Let the renewal bring the subscription to ``quantity`` seats, product and term unchanged; ``seats`` as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,3 +372,6 @@ class Journal(Protocol):
 
     def recall(self, key: str) -> str | None:
         """A value kept by :meth:`remember`, or None."""
+
+    def cached(self) -> Mapping[str, str]:
+        """Everything kept by :meth:`remember`."""

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from connector.domain.model import ProviderSubscription, Snapshot
+from connector.domain.model import ProviderSubscription, Snapshot, SubscriptionId
 from connector.domain.plan import ScheduleAtRenewal, SetProviderQuantity
-from connector.errors import OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, Transient
-from connector.sync.ports import Clock, Fulfilment, Journal, SchedulesRenewal
-from connector.sync.request_ids import request_id
+from connector.errors import OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, StepRefused, Transient
+from connector.sync.ports import Clock, Fulfilment, Intent, IntentKind, IntentState, Journal, SchedulesRenewal
+from connector.sync.provisioning import whole_seats
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-TRIES = 5
-LONGEST_WAIT = 180.0
-"""Seconds that a run waits for one attempt."""
+_PREFIX = "scheduled-change:"
+TRIES = 3
+LONGEST_WAIT = 10.0
+"""Seconds between two attempts: nothing waits long under a lease, and what is remembered is written back by a later look."""
 
 _LOSES = (OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, Transient)
 
@@ -39,14 +44,34 @@ class Lost:
     reason: str
 
 
-class RenewalKeeper:
-    """Scheduled changes of one family's provider subscription."""
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The service did not answer: what is remembered stays, and the next look writes it back."""
 
-    def __init__(self, journal: Journal, fulfilment: Fulfilment, clock: Clock, run_id: str) -> None:
+    reason: str
+
+
+class RenewalKeeper:
+    """Scheduled changes of one family's provider subscription. Each of its writes carries the seats as well, so it is
+    planned, journaled and verified like every other money write."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        fulfilment: Fulfilment,
+        clock: Clock,
+        run_id: str,
+        family: SubscriptionId,
+        provider: str,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._provider = provider
+        self._new_id = new_id
         self._journal = journal
         self._fulfilment = fulfilment
         self._clock = clock
         self._run_id = run_id
+        self._family = family
 
     def remember(self, snapshot: Snapshot, action: SetProviderQuantity) -> None:
         """Before a change of seats: keep what is scheduled, durably. The subscription was read just now."""
@@ -57,23 +82,29 @@ class RenewalKeeper:
             return
         kept = self._fulfilment.scheduled_change(action.tenant, action.subscription)
         if kept is not None:
-            note = {"kept": kept, "before": action.before, "target": action.target}
+            note = {"family": self._family, "kept": kept, "before": action.before}
             self._journal.remember(_key(view), json.dumps(note))
 
-    def restore(self, view: ProviderSubscription) -> Kept | Lost | None:
+    def restore(self, view: ProviderSubscription, *, at_rest: bool = False) -> Kept | Lost | Later | None:
         """After the seats were confirmed: write back what is remembered; None when nothing is.
 
-        Also finishes what a process that died in between left behind.
+        Also finishes what a process that died in between left behind. It is moved by all seats that came since, whoever
+        ordered them. ``at_rest``: nothing is on its way any more, so what is not needed now is forgotten.
         """
         text = self._journal.recall(_key(view))
         if not text or not isinstance(self._fulfilment, SchedulesRenewal):
             return None
         note = json.loads(text)
-        if view.quantity == note["before"]:
+        delta = view.quantity - int(note["before"])
+        if at_rest and (view.has_scheduled_change or not delta):
+            self._journal.remember(_key(view), "")
             return None
-        delta = int(note["target"]) - int(note["before"])
+        if not delta:
+            return None
         try:
             found = self._patiently(view, str(note["kept"]), delta)
+        except (Transient, OutcomeUnknown) as error:
+            return Later(f"the change scheduled for the renewal is not written back yet: {error}")
         except _LOSES as error:
             self._journal.remember(_key(view), "")
             return Lost(f"the change scheduled for the renewal was lost: {error}")
@@ -85,30 +116,88 @@ class RenewalKeeper:
     def _patiently(self, view: ProviderSubscription, kept: str, delta: int) -> ProviderSubscription | None:
         """Write it back, with a pause where the service asks for one: it reads before it writes, so it may be repeated."""
         assert isinstance(self._fulfilment, SchedulesRenewal)
+        fulfilment = self._fulfilment
+
+        def write(request_id: str) -> ProviderSubscription | None:
+            return fulfilment.keep_scheduled_change(
+                view.tenant, view.id, kept, delta, request_id, seats=whole_seats(view.quantity)
+            )
+
         for attempt in range(1, TRIES):
             try:
-                wanted = self._request_id(view.id, delta, attempt)
-                return self._fulfilment.keep_scheduled_change(view.tenant, view.id, kept, delta, wanted)
+                return self._journaled(view, write)
             except (Transient, OutcomeUnknown) as error:
                 logger.info("the scheduled change of %s is not written back yet: %s", view.id, error)
                 self._clock.sleep(min(error.retry_after or 5.0 * attempt, LONGEST_WAIT))
-        return self._fulfilment.keep_scheduled_change(
-            view.tenant, view.id, kept, delta, self._request_id(view.id, delta, TRIES)
-        )
+        return self._journaled(view, write)
 
-    def schedule(self, action: ScheduleAtRenewal) -> ProviderSubscription | Lost:
+    def schedule(self, view: ProviderSubscription, action: ScheduleAtRenewal) -> ProviderSubscription | Lost:
         """Let the renewal bring the subscription to the action's quantity."""
         if not isinstance(self._fulfilment, SchedulesRenewal):
             return Lost("the provider cannot schedule a change for the renewal")
+        fulfilment = self._fulfilment
+
+        def write(request_id: str) -> ProviderSubscription:
+            return fulfilment.schedule_quantity(
+                action.tenant,
+                action.subscription,
+                whole_seats(action.target),
+                request_id,
+                seats=whole_seats(view.quantity),
+            )
+
         try:
-            wanted = self._request_id(action.subscription, action.target)
-            return self._fulfilment.schedule_quantity(action.tenant, action.subscription, action.target, wanted)
+            return self._journaled(view, write)
         except (PreconditionFailed, ProtocolError, Rejected) as error:
             return Lost(f"the change could not be scheduled for the renewal: {error.text or error}")
 
-    def _request_id(self, *parts: object) -> str:
-        return request_id(self._clock.now(), self._run_id, "schedule", *parts)
+    def _journaled(self, view: ProviderSubscription, write: Callable[[str], T]) -> T:
+        """One sending under an intent of its own, which says how it ended. The seats stay as they are."""
+        request_id = self._new_id()
+        intent = Intent(
+            id=request_id.replace("-", ""),
+            run_id=self._run_id,
+            family=self._family,
+            provider=self._provider,
+            tenant=view.tenant,
+            provider_subscription=view.id,
+            before=view.quantity,
+            target=view.quantity,
+            log_ids=(),
+            request_id=request_id,
+            created_at=self._clock.now(),
+            kind=IntentKind.SCHEDULE,
+        )
+        self._journal.plan(intent)
+        self._journal.mark(intent.id, IntentState.SENDING, self._clock.now())
+        try:
+            found = write(request_id)
+        except OutcomeUnknown as error:
+            self._end(intent, IntentState.UNKNOWN, str(error))
+            raise
+        except _LOSES as error:
+            self._end(intent, IntentState.REJECTED, str(error))
+            raise
+        self._end(intent, IntentState.CONFIRMED, "")
+        return found
+
+    def _end(self, intent: Intent, state: IntentState, note: str) -> None:
+        """Each sending reads back what it wrote, so nothing stays open behind it."""
+        steps = [(state, note), (IntentState.SETTLED, note)]
+        if state is IntentState.UNKNOWN:
+            steps.insert(1, (IntentState.REJECTED, "it is read before it is written again"))
+        try:
+            for step, said in steps:
+                self._journal.mark(intent.id, step, self._clock.now(), said)
+        except StepRefused as refused:  # a host that took the family over has closed it
+            logger.warning("family %s: %s", self._family, refused)
+
+
+def unkept(journal: Journal) -> frozenset[SubscriptionId]:
+    """Families for which a scheduled change is remembered: whoever remembered it did not come to write it back."""
+    notes = [json.loads(text) for key, text in journal.cached().items() if key.startswith(_PREFIX) and text]
+    return frozenset(SubscriptionId(note["family"]) for note in notes if "family" in note)
 
 
 def _key(view: ProviderSubscription) -> str:
-    return f"scheduled-change:{view.tenant}:{view.id}"
+    return f"{_PREFIX}{view.tenant}:{view.id}"

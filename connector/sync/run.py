@@ -6,28 +6,38 @@ A dry run is the same path up to the plan and stops there; it holds no journal a
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfoNotFoundError
 
-from connector.domain import marker
 from connector.domain.bundle_order import plan_in_order, predecessors, stages, subject_of
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
 from connector.domain.digest import Inputs, action_record, inputs_of
 from connector.domain.explain import as_if_retried
-from connector.domain.model import Snapshot, SubscriptionId
+from connector.domain.model import ParentLog, Snapshot, SubscriptionId
 from connector.domain.plan import Plan
 from connector.domain.policy import Limits, Policy
 from connector.domain.rules.registry import RuleBook
 from connector.domain.saved import SavedFamily, SavedPlan
-from connector.errors import ConfigError, ConnectorError, Interrupted
-from connector.sync.families import Workthrough, mistake, oldest_waiting
-from connector.sync.gather import Providers, Selection, has_something_due, read_providers, select, snapshots
+from connector.errors import ConfigError, ConnectorError, Interrupted, ProtocolError, Rejected, Transient
+from connector.sync.context import Observed, RunContext
+from connector.sync.families import Workthrough, mistake, not_started, oldest_waiting
+from connector.sync.gather import (
+    Providers,
+    Selection,
+    has_something_due,
+    read_providers,
+    select,
+    selection_for,
+    snapshots,
+)
+from connector.sync.knowledge import WATCH
 from connector.sync.outcome import Explanation, FamilyOutcome, FamilyState, Progress, RunResult
 from connector.sync.ports import Clock, Crm, CrmSettings, Journal
+from connector.sync.renewal import unkept
 from connector.sync.safeguard import (
     AsReviewed,
     KillSwitch,
@@ -42,9 +52,12 @@ from connector.sync.safeguard import (
     stopped_by_switch,
 )
 from connector.sync.stopping import StopRequest, why_stop
-from connector.sync.unit_of_work import RunContext, UnitOfWork
+from connector.sync.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
+
+LONGEST_RUN = timedelta(minutes=30)
+"""How long the units of a run may wait where the caller sets no deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,10 @@ class RunOptions:
     stop: StopRequest = field(default_factory=StopRequest)
     keep_inputs: bool = False
     """Keep what a plan file needs."""
+    parent_log: ParentLog | None = None
+    """What the organisation's CRM does with a parent's log, as declared; None: it is observed."""
+    pushes: bool | None = None
+    """Whether the CRM's own engine raises parents, as declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,8 @@ class Pass:
     rules: RuleBook
     options: RunOptions
     progress: Progress
+    new_id: Callable[[], str]
+    """Gives request ids: random, so that none is ever sent twice."""
     guards: Safeguards = field(default_factory=Safeguards)
 
     def run(self) -> RunResult:
@@ -96,7 +115,8 @@ class Pass:
             context = self._context(settings)
             zone = context.calendar.zone.key
             self._stop_between_stages()
-            families = self._gather(context)
+            watched = self._watched()
+            families = self._gather(context, {*watched, *settings.marked_parents})
             plan = make_plan(families, context, started)
             plan = judge(plan, self._limits, settings, self.journal, switch.reason())
             if self.options.keep_inputs:
@@ -104,7 +124,7 @@ class Pass:
             if not self.options.dry_run:
                 self._allow(context, families, plan, started)
                 self.progress.families(len(families))
-                self._apply(context, families, plan, switch, outcomes)
+                self._apply(context, families, plan, switch, outcomes, watched)
                 remember_source(self.journal, settings)
         except ConnectorError as raised:
             error = raised
@@ -135,7 +155,7 @@ class Pass:
         actions = {family.family: tuple(map(action_record, family.actions)) for family in plan.families}
         kept: list[SavedFamily] = []
         for family in families:
-            subject, read = family.parent or family.children[0], _selection_for(family)
+            subject, read = family.parent or family.children[0], selection_for(family)
             if actions[subject.id]:
                 inputs = inputs_of(family, context.environment(family, now))
                 found = SavedFamily(
@@ -190,6 +210,7 @@ class Pass:
                 f"the CRM's default time zone {settings.time_zone!r} is not an IANA zone",
                 hint="set policy.time_zone, for example America/New_York",
             ) from error
+        deadline = self.options.stop_before or self.clock.now() + LONGEST_RUN
         return RunContext(
             self.run_id,
             self.holder,
@@ -197,18 +218,30 @@ class Pass:
             calendar,
             self.rules,
             self.providers,
-            marker.capacity(settings.marker_length),
+            settings.marker_length,
             settings.message_length,
+            Observed(self.options.parent_log, self.journal),
+            self.options.pushes,
+            self._limits,
+            deadline,
+            self.new_id,
             self.options.lease_seconds,
+            lambda: self.options.stop.reason,
         )
 
-    def _gather(self, context: RunContext) -> tuple[Snapshot, ...]:
+    def _watched(self) -> frozenset[SubscriptionId]:
+        """Families for which the journal has something open, sent something lately that was not answered, or keeps a
+        scheduled change: they are looked at even if nothing is to be done."""
+        found = [*self.journal.open_intents(), *self.journal.unanswered(self.clock.now() - WATCH)]
+        return frozenset(intent.family for intent in found) | unkept(self.journal)
+
+    def _gather(self, context: RunContext, besides: Collection[SubscriptionId]) -> tuple[Snapshot, ...]:
         if self.guards.saved is not None:
             selection = _selection_in(self.guards.saved)
         elif self.options.only is not None:
             selection = self._selection_of(self.options.only)
         else:
-            selection = select(self.crm, self.crm.find_open_logs())
+            selection = select(self.crm, self.crm.find_open_logs(), besides)
         if not selection.parents and not selection.singles:
             return ()
         families = snapshots(self.crm.load_families(selection.parents, selection.singles), selection)
@@ -243,17 +276,20 @@ class Pass:
         plan: Plan,
         switch: KillSwitch,
         outcomes: list[FamilyOutcome],
+        watched: frozenset[SubscriptionId],
     ) -> None:
         """Each family is serial in itself; families run beside one another up to a bound. Raises what ended it early."""
 
         limits = WithinLimits(plan, self._limits)
+        context = replace(context, brake=lambda: self.options.stop.reason or switch.reason())
 
         def unit(family: Snapshot) -> UnitOfWork:
             reviewed = self.guards.saved.family(subject_of(family)) if self.guards.saved is not None else None
             gate = (
                 limits if reviewed is None else AsReviewed(reviewed, limits, partial(self._inputs_now, family, context))
             )
-            return UnitOfWork(context, self.crm, self.journal, self.clock, lambda: self._reread(family), family, gate)
+            is_watched = subject_of(family) in watched
+            return UnitOfWork(context, self.crm, self.journal, self.clock, family, gate, watched=is_watched)
 
         def brake() -> str | None:
             reason = switch.reason()
@@ -272,7 +308,7 @@ class Pass:
                     if blocker is not None:
                         work.outcomes.append(_stays_behind(family, blocker))
                     elif before[subject_of(family)]:
-                        ready += self._again(family, context)
+                        ready += self._again(family, context, work.outcomes)
                     else:
                         ready.append(family)
                 error = work.run(ready, self.options.parallel)
@@ -280,6 +316,9 @@ class Pass:
                     raise error
         finally:
             outcomes.extend(work.outcomes)
+            told = {outcome.family for outcome in outcomes}
+            left = [family for family in families if subject_of(family) not in told]
+            outcomes.extend(not_started(family, "the run ended before its turn came") for family in left)
         if self.options.stop.reason is not None:
             raise Interrupted(f"{self.options.stop.reason}: everything in hand was finished")
 
@@ -292,10 +331,20 @@ class Pass:
         if reason is not None:
             raise Interrupted(f"{reason}: nothing was started")
 
-    def _again(self, family: Snapshot, context: RunContext) -> tuple[Snapshot, ...]:
-        """A family whose predecessor has just changed, with the provider's word: read again before it is decided."""
-        fresh = self._reread(family)
-        return self._read_providers([fresh], context) if fresh is not None else ()
+    def _again(self, family: Snapshot, context: RunContext, outcomes: list[FamilyOutcome]) -> tuple[Snapshot, ...]:
+        """A family whose predecessor has just changed, with the provider's word: read again before it is decided. What
+        keeps it from being read is its own outcome."""
+        try:
+            fresh = self._reread(family)
+            if fresh is not None:
+                return self._read_providers([fresh], context)
+            gone = not_started(family, "it disappeared while the run was under way")
+            outcomes.append(replace(gone, state=FamilyState.FAILED))
+        except Transient as error:
+            outcomes.append(not_started(family, str(error)))
+        except (Rejected, ProtocolError) as error:
+            outcomes.append(replace(not_started(family, str(error)), state=FamilyState.FAILED))
+        return ()
 
     def _inputs_now(self, family: Snapshot, context: RunContext) -> Inputs:
         """What a family is decided from, with its rows read again; empty if it is gone."""
@@ -304,7 +353,7 @@ class Pass:
 
     def _reread(self, family: Snapshot) -> Snapshot | None:
         """The family as the CRM has it now, by the way in which it was found."""
-        selection = _selection_for(family)
+        selection = selection_for(family)
         return next(iter(snapshots(self.crm.load_families(selection.parents, selection.singles), selection)), None)
 
 
@@ -326,13 +375,6 @@ def _stays_behind(family: Snapshot, blocker: FamilyOutcome) -> FamilyOutcome:
         remedy="nothing to do here: it goes once that one is settled",
         rule="LS-029",
     )
-
-
-def _selection_for(family: Snapshot) -> Selection:
-    if family.parent is not None:
-        return Selection((family.parent.id,), ())
-    child = family.children[0]
-    return Selection((child.linked_parent,), ()) if child.linked_parent is not None else Selection((), (child.id,))
 
 
 def _selection_in(saved: SavedPlan) -> Selection:

@@ -116,6 +116,7 @@ class Halt:
     state: FamilyState | None
     reason: str = ""
     remedy: str = ""
+    rule: str = ""
 
 
 class Gate(Protocol):

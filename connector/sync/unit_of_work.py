@@ -1,42 +1,31 @@
-"""One family's unit of work (design §5): decide, write, read again, decide again, until nothing is left.
+"""One family's unit of work (design §5): look, decide, write, look again, until nothing is left.
 
-Everything is level-triggered: each step is decided on what was just read, quantities are absolute, and the licence change
-logs are acknowledged last and all at once. So a crash, a lost answer or a person's edit at any point only means that the
-next look finds the world somewhere on the way.
+Under the family's lease the provider is read first and the CRM second; the parent is raised on that, and read back in the
+same request; then it is decided again, and only then is anything ordered. Everything is level-triggered and absolute, and
+licence change logs are acknowledged last and all at once, so a crash, a lost answer or a person's edit at any point only
+means that the next look finds the world somewhere on the way. Nothing waits under the lease.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import takewhile
 
-from connector.domain.calendar import Calendar
-from connector.domain.decide import decide
-from connector.domain.decision import Decision, Hold, Objection
-from connector.domain.model import (
-    LogId,
-    ProviderSubscription,
-    ProviderSubscriptionId,
-    ProviderView,
-    ProvisioningStatus,
-    ReducibleBatch,
-    Snapshot,
-)
+from connector.domain.decision import Decision
+from connector.domain.model import LogId, ParentLog, ProviderSubscription, ProvisioningStatus, Snapshot
 from connector.domain.plan import (
     Acknowledge,
     Action,
     FailLogs,
     FamilyDecision,
+    MakeParentLog,
     ScheduleAtRenewal,
     SetParentQuantity,
     SetProviderQuantity,
 )
-from connector.domain.policy import Policy
-from connector.domain.rounds import simulate
-from connector.domain.rules.registry import Environment, RuleBook
 from connector.errors import (
     AuthError,
     ConnectorError,
@@ -48,48 +37,24 @@ from connector.errors import (
     Rejected,
     Transient,
 )
-from connector.sync.endings import MANY_UPDATES, ending_of
-from connector.sync.gather import Providers, fulfilment_of, read_one, tenant_of
-from connector.sync.outcome import Effect, FamilyOutcome, FamilyState
-from connector.sync.ports import AuditEntry, Clock, Crm, FamilyChange, Fulfilment, IntentState, Journal, LogUpdate
-from connector.sync.provisioning import Confirmed, Deferred, Provisioning, RefusedByProvider, StillUnknown
-from connector.sync.renewal import Kept, Lost, RenewalKeeper
+from connector.sync.context import RunContext
+from connector.sync.endings import ending_of, late_arrival
+from connector.sync.in_hand import FamilyInHand
+from connector.sync.ordering import Ordering
+from connector.sync.outcome import FamilyOutcome, FamilyState
+from connector.sync.pauses import Pause, rest
+from connector.sync.ports import Clock, Crm, FamilyChange, Journal, LogUpdate
 from connector.sync.safeguard import Gate, Halt
 
 logger = logging.getLogger(__name__)
 
 MAX_STEPS = 64
-DRIFT_IN_THE_CRM = "LS-015"
-"""The hold that is only told after a second look."""
 MAX_MOVES = 6
 """How often a family may move under our hands (412, lost answers) before it is left for the next run."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What all families of a run share."""
-
-    run_id: str
-    holder: str
-    policy: Policy
-    calendar: Calendar
-    rules: RuleBook
-    providers: Providers
-    marker_capacity: int
-    message_length: int
-    lease_seconds: float = 600.0
-
-    def environment(self, snapshot: Snapshot, now: datetime) -> Environment:
-        """The environment of a decision about this family."""
-        provider = snapshot.parent.provider if snapshot.parent is not None else None
-        handle = self.providers.get(provider) if provider is not None else None
-        return Environment(
-            self.policy, self.calendar, now, handle.capabilities if handle else None, self.marker_capacity
-        )
-
-
-Reread = Callable[[], Snapshot | None]
-"""Reads the family in the CRM again, whole; None if it is gone."""
+MAX_MOVES_AFTER_MONEY = 20
+"""The same once seats were ordered: what is paid is brought to its end in the same unit, if that can be."""
+FOR_A_LOG = timedelta(seconds=60)
+"""How long a unit waits for the CRM to make the log of a raise."""
 
 
 class UnitOfWork:
@@ -101,34 +66,39 @@ class UnitOfWork:
         crm: Crm,
         journal: Journal,
         clock: Clock,
-        reread: Reread,
         snapshot: Snapshot,
         gate: Gate | None = None,
+        *,
+        watched: bool = False,
     ) -> None:
+        """``watched``: the journal has something open for the family, or a sending without an answer, so it is looked at
+        even if nothing is to be done."""
         self._context = context
-        self._crm = crm
         self._journal = journal
         self._clock = clock
-        self._reread = reread
-        self._snapshot = snapshot
+        self._hand = FamilyInHand(context, crm, journal, clock, snapshot)
+        self._ordering = Ordering(self._hand)
         self._gate = gate
-        subject = snapshot.parent or snapshot.children[0]
-        self._family, self._name = subject.id, subject.name
-        self._effects: list[Effect] = []
-        self._log_names: dict[LogId, str] = {}
-        self._provider_said_no: str | None = None
-        self._lost: str | None = None
-        self._provider_is_older, self._parent_is_older = False, False
-        self._notices: tuple[Objection, ...] = ()
-        self._told: list[Objection] = []
+        self._watched = watched
+        self._moves = 0
+        self._last: FamilyDecision | None = None
 
     def run(self) -> FamilyOutcome:
         """Work under the family's lease. Raises AuthError and JournalError, which end the run; all else is an outcome."""
+        hand = self._hand
         try:
-            with self._journal.lease(
-                self._family, self._context.holder, self._clock.now(), self._context.lease_seconds
-            ):
-                return self._work()
+            decision = self._decide()
+            if not self._has_work(decision):
+                return self._finish(decision)
+            while True:
+                with self._journal.lease(
+                    hand.family, self._context.holder, self._clock.now(), self._context.lease_seconds
+                ):
+                    found = self._work()
+                if isinstance(found, FamilyOutcome):
+                    return found
+                if not rest(found, self._clock, self._context.brake, self._context.deadline):
+                    return self._deferred(found)
         except LockHeld as error:
             return self._outcome(FamilyState.BUSY, reason=str(error))
         except (AuthError, JournalError):
@@ -140,269 +110,180 @@ class UnitOfWork:
         except (Rejected, ProtocolError, PreconditionFailed) as error:
             return self._outcome(FamilyState.FAILED, reason=str(error), remedy=error.hint or "")
 
-    def _work(self) -> FamilyOutcome:
-        deferral = self._journal.deferral(self._family)
+    def _has_work(self, decision: FamilyDecision) -> bool:
+        """Whether anything may come of a look under the lease. Rows of several tables are read one after the other, so
+        drift is told only after a second look."""
+        rule = self._context.rules.get(decision.stop.rule) if decision.stop is not None else None
+        return bool(
+            self._watched
+            or decision.actions
+            or self._hand.snapshot.incomplete
+            or (rule is not None and rule.looks_twice)
+        )
+
+    def _work(self) -> FamilyOutcome | Pause:
+        hand = self._hand
+        deferral = self._journal.deferral(hand.family)
         if deferral is not None and deferral[0] > self._clock.now():
             return self._outcome(FamilyState.DEFERRED, reason=deferral[1], until=deferral[0])
-        moves, looked_again = 0, False
+        hand.look()
         for _ in range(MAX_STEPS):
-            if self._snapshot.incomplete is not None and moves < MAX_MOVES:
-                moves += 1
-                self._refresh()
+            if hand.snapshot.incomplete is not None and self._moves < MAX_MOVES:
+                self._moves += 1
+                hand.look()
                 continue
             decision = self._decide()
-            self._notices = decision.notices
-            self._note_names()
             if not decision.actions:
-                if not looked_again and isinstance(decision.stop, Hold) and decision.stop.rule == DRIFT_IN_THE_CRM:
-                    # Rows of several tables are read one after the other: somebody who works meanwhile looks like drift.
-                    looked_again = True
-                    self._refresh()
-                    continue
-                return self._finish(decision)
-            halt = self._gate.admit(decision, self._effects) if self._gate is not None else None
+                return self._at_rest(decision)
+            halt = self._gate.admit(decision, hand.effects) if self._gate is not None else None
             if halt is not None:
                 return self._halted(decision, halt)
             try:
                 ended = self._take(decision, decision.actions[0])
             except (PreconditionFailed, OutcomeUnknown) as error:
-                moves += 1
-                logger.info("family %s: %s; reading it again", self._family, error)
-                if moves > MAX_MOVES:
+                self._moves += 1
+                logger.info("family %s: %s; reading it again", hand.family, error)
+                if self._moves > (MAX_MOVES_AFTER_MONEY if hand.confirmed else MAX_MOVES):
                     raise
-                self._refresh()
+                hand.look()
                 continue
+            if isinstance(ended, Halt):
+                return self._halted(decision, ended)
             if ended is not None:
                 return ended
         return self._outcome(FamilyState.FAILED, reason=f"no rest after {MAX_STEPS} steps", remedy="run again")
 
     def _decide(self) -> FamilyDecision:
-        environment = self._context.environment(self._snapshot, self._clock.now())
-        return decide(self._snapshot, environment, self._context.rules)
+        self._last = self._hand.decide()
+        self._hand.note_names()
+        return self._last
 
-    def _take(self, decision: FamilyDecision, action: Action) -> FamilyOutcome | None:
-        """Take one action; None means: look again."""
-        if self._parent_is_older:
-            self._refresh()
-            return None
+    def _take(self, decision: FamilyDecision, action: Action) -> Halt | Pause | None:
+        """Take one action; None means: decide again."""
+        hand = self._hand
         match action:
             case FailLogs():
                 # All refusals of one decision go together: after the first alone, another decision might spare the rest.
-                refusals = tuple(takewhile(lambda each: isinstance(each, FailLogs), decision.actions))
-                self._fail_logs(refusals)
-                self._advance(decision, *refusals)
+                refusals = takewhile(lambda each: isinstance(each, FailLogs), decision.actions)
+                hand.fail_logs([each for each in refusals if isinstance(each, FailLogs)])
             case SetParentQuantity():
-                self._set_parent(action)
-                self._refresh()
+                return self._set_parent(decision, action)
+            case MakeParentLog():
+                log = hand.new_log(action.quantity, action.group, raised_now=False)
+                hand.commit(FamilyChange(hand.snapshot.parent, new_log=log))
+                hand.effect("log.made", f"log of the parent made: {action.quantity:+d}", quantity=action.quantity)
             case SetProviderQuantity():
-                return self._provision(action)
+                return self._ordering.order(decision, action)
             case ScheduleAtRenewal():
-                return self._schedule(action)
+                return self._ordering.schedule(action)
             case Acknowledge():
-                if self._has_provider_moved():
-                    return None
-                self._finish_renewal()
-                self._acknowledge(action)
-                self._advance(decision, action)
+                return self._acknowledge(decision, action)
         return None
 
-    def _advance(self, decision: FamilyDecision, *actions: Action) -> None:
-        """Carry a confirmed write into the snapshot: its rows are not written again, so no read is owed for them."""
-        environment = self._context.environment(self._snapshot, self._clock.now())
-        self._snapshot = simulate(self._snapshot, replace(decision, actions=actions), environment)
-
-    def _refresh(self) -> None:
-        """Read the family of the CRM again; the provider's last word is kept, it is asked again before any write."""
-        fresh = self._reread()
-        if fresh is None:
-            raise ProtocolError(
-                f"family {self._family} disappeared while it was worked on",
-                service="dataverse",
-                operation="read family",
-                hint="look at the parent subscription in Work 365",
+    def _set_parent(self, decision: FamilyDecision, action: SetParentQuantity) -> Halt | None:
+        """Raise the parent, or take a raise back. What it will cost is durable before."""
+        hand = self._hand
+        parent = hand.snapshot.parent
+        assert parent is not None
+        if not hand.is_fresh:
+            hand.look()
+            return None
+        beyond = self._ordering.prepare(decision, action)
+        if beyond is not None:
+            return beyond
+        known, delta = {log.id for log in hand.snapshot.logs}, action.target - action.before
+        env = hand.environment()
+        makes = env.parent_log is ParentLog.NONE and env.policy.parent_log == "create" and delta != 0
+        rows = hand.commit(
+            FamilyChange(
+                parent,
+                quantity=action.target,
+                marker=str(action.marker),
+                new_log=hand.new_log(delta, str(action.marker.groups[-1]), raised_now=True) if makes else None,
             )
-        self._snapshot = replace(fresh, provider=self._snapshot.provider, at_customer=self._snapshot.at_customer)
-        self._provider_is_older, self._parent_is_older = True, False
-
-    def _has_provider_moved(self) -> bool:
-        """Ask the provider again if the CRM was read after it: what another host did in between shows in the rows and not
-        in the provider's earlier word, and nobody may be told on that."""
-        view = self._snapshot.provider
-        if not self._provider_is_older or not isinstance(view, ProviderSubscription):
-            return False
-        fulfilment, tenant = fulfilment_of(self._snapshot, self._context.providers), tenant_of(self._snapshot)
-        if fulfilment is None or tenant is None:
-            return False
-        self._see_provider(read_one(fulfilment, tenant, view.id))
-        found = self._snapshot.provider
-        return not isinstance(found, ProviderSubscription) or found.quantity != view.quantity
-
-    def _see_provider(self, view: ProviderView) -> None:
-        self._snapshot = replace(self._snapshot, provider=view)
-        self._provider_is_older = False
-
-    # -- writes ---------------------------------------------------------------------------------------------------
-
-    def _fail_logs(self, actions: Sequence[Action]) -> None:
-        """Set logs to Failed, each with its own reason, in one change set."""
-        failed = [
-            (log, action.message[: self._context.message_length])
-            for action in actions
-            if isinstance(action, FailLogs)
-            for log in action.logs
-        ]
-        self._commit(LogUpdate(log.id, log.etag, ProvisioningStatus.FAILED, message) for log, message in failed)
-        for log, message in failed:
-            self._effect("log.failed", f"{self._log_names.get(log.id, log.id)} → Failed: {message}", log_id=log.id)
-
-    def _commit(self, updates: Iterable[LogUpdate]) -> None:
-        """Change logs behind the parent's row, whose version moves with that: it is read again before the next step."""
-        self._crm.commit(FamilyChange(self._snapshot.parent, updates=tuple(updates)))
-        self._parent_is_older = self._snapshot.parent is not None
-
-    def _set_parent(self, action: SetParentQuantity) -> None:
-        self._crm.commit(FamilyChange(self._snapshot.parent, action.target, action.order_reference))
-        self._effect(
+        )
+        what = "what was stopped is taken back: parent" if action.takes_back else "parent"
+        hand.effect(
             "parent.quantity",
-            f"parent {self._name}: {action.before} → {action.target} seats",
+            f"{what} {hand.name}: {action.before} → {action.target} seats",
             before=action.before,
             after=action.target,
             carries=list(action.carries),
         )
-
-    def _acknowledge(self, action: Acknowledge) -> None:
-        now = self._clock.now()
-        logs = (*action.parent_logs, *action.child_logs)
-        done = ProvisioningStatus.PROVISIONED
-        self._commit(LogUpdate(log.id, log.etag, done, "", provisioned_on=now) for log in logs)
-        self._close_intents(now)
-        self._journal.clear_deferral(self._family)
-        names = ", ".join(self._log_names.get(log.id, log.id) for log in logs)
-        self._effect("logs.provisioned", f"Provisioned: {names}", logs=[log.id for log in logs])
-
-    def _close_intents(self, now: datetime) -> None:
-        """Close what an earlier pass left open: the provider was read since, so its outcome is known."""
-        view = self._snapshot.provider
-        for intent in self._journal.open_intents(self._family):
-            done = isinstance(view, ProviderSubscription) and view.quantity == intent.target
-            if intent.state is not IntentState.PLANNED:
-                state = IntentState.CONFIRMED if done else IntentState.REJECTED
-                self._journal.mark(intent.id, state, now, "found by a later pass" if done else "the world moved on")
-            self._journal.mark(intent.id, IntentState.SETTLED, now, "the family was settled")
-
-    def _provision(self, action: SetProviderQuantity) -> FamilyOutcome | None:
-        """Ask the provider again right before the write; write only if that changes nothing."""
-        fulfilment, tenant = fulfilment_of(self._snapshot, self._context.providers), tenant_of(self._snapshot)
-        assert fulfilment is not None and tenant is not None
-        self._see_provider(read_one(fulfilment, tenant, action.subscription))
-        again = self._decide()
-        confirmed = next((found for found in again.actions if isinstance(found, SetProviderQuantity)), None)
-        if confirmed != action or again.actions[0] is not confirmed:
-            return None  # the provider is not where it was: look again at what that means
-        self._renewal(fulfilment).remember(self._snapshot, confirmed)
-        work = Provisioning(self._journal, self._clock, fulfilment, self._context.run_id, self._family)
-        match work.set_quantity(self._snapshot, confirmed):
-            case Confirmed(view, reason):
-                self._snapshot = replace(self._snapshot, provider=view)
-                self._effect(
-                    "provider.quantity",
-                    f"provider: {confirmed.before} → {confirmed.target} seats{reason}",
-                    before=confirmed.before,
-                    after=confirmed.target,
-                    subscription=confirmed.subscription,
-                )
-                self._finish_renewal()
-                self._count_update(confirmed.subscription)
-                return None
-            case RefusedByProvider(text):
-                return self._refused_by_provider(text)
-            case Deferred(until, reason):
-                self._journal.defer(self._family, until, reason)
-                return self._outcome(FamilyState.DEFERRED, reason=reason, until=until)
-            case StillUnknown(reason):
-                return self._outcome(
-                    FamilyState.UNKNOWN, reason=reason, remedy="the next run reads back what happened before it sends"
-                )
-
-    def _count_update(self, subscription: ProviderSubscriptionId) -> None:
-        """Partner Center may refuse a subscription after some 1,200 updates: tell a person before (rule LS-053)."""
-        key = f"updates:{subscription}"
-        count = int(self._journal.recall(key) or 0) + 1
-        self._journal.remember(key, str(count))
-        if count >= MANY_UPDATES:
-            reason = (
-                f"{count} changes of provider subscription {subscription} so far; errors may come after about 1,200"
-            )
-            remedy = "buy a second, coterminous subscription of the SKU and link some of the children to it"
-            self._told.append(Hold("LS-053", reason, {"updates": count}, remedy))
-
-    def _finish_renewal(self) -> None:
-        """Write back the scheduled change that a change of seats deleted, now or in a pass that died."""
-        fulfilment, view = fulfilment_of(self._snapshot, self._context.providers), self._snapshot.provider
-        if fulfilment is None or not isinstance(view, ProviderSubscription):
-            return
-        match self._renewal(fulfilment).restore(view):
-            case Kept(found):
-                self._snapshot = replace(self._snapshot, provider=found)
-                self._effect(
-                    "provider.schedule",
-                    f"provider: the change scheduled for the renewal is kept, at {found.scheduled_quantity} seats",
-                    scheduled=found.scheduled_quantity,
-                )
-            case Lost(reason):
-                self._lost = reason
-
-    def _schedule(self, action: ScheduleAtRenewal) -> FamilyOutcome | None:
-        """A decrease that cannot go now is promised for the renewal (policy ``refused_decrease: schedule``)."""
-        fulfilment = fulfilment_of(self._snapshot, self._context.providers)
-        assert fulfilment is not None
-        found = self._renewal(fulfilment).schedule(action)
-        if isinstance(found, Lost):
-            return self._outcome(FamilyState.FAILED, reason=found.reason, rule="LS-043")
-        self._snapshot = replace(self._snapshot, provider=replace(found, reducible=self._reducible()))
-        self._effect(
-            "provider.schedule",
-            f"provider: scheduled for the renewal, {action.target} seats",
-            scheduled=action.target,
-            subscription=action.subscription,
-        )
+        automatic = env.capabilities is not None and env.capabilities.automatic
+        if rows is not None and not makes and automatic:
+            made = [log for log in hand.snapshot.logs_of(parent.id) if log.id not in known]
+            self._context.observed.note(made, delta)
         return None
 
-    def _renewal(self, fulfilment: Fulfilment) -> RenewalKeeper:
-        return RenewalKeeper(self._journal, fulfilment, self._clock, self._context.run_id)
-
-    def _reducible(self) -> tuple[ReducibleBatch, ...] | None:
-        view = self._snapshot.provider
-        return view.reducible if isinstance(view, ProviderSubscription) else None
-
-    def _refused_by_provider(self, text: str) -> FamilyOutcome | None:
-        """The provider's final no belongs to the parent: its log fails with the provider's text (rule LS-033)."""
-        parent = self._snapshot.parent
-        assert parent is not None
-        awaiting = tuple(log for log in self._snapshot.logs_of(parent.id) if log.is_awaiting)
-        if not awaiting:
-            return self._outcome(FamilyState.FAILED, reason=text, rule="LS-033")
-        self._provider_said_no = text
-        logs = list(awaiting)
-        if self._context.policy.child_when_parent_fails == "failed":
-            decision = self._decide()
-            carried = {log.id for log in decision.books.carried or ()} if decision.books else set()
-            logs += [log for log in self._snapshot.logs if log.id in carried and log.is_awaiting]
-        action = FailLogs(tuple(logs), text, "LS-033")
-        self._fail_logs((action,))
-        self._advance(self._decide(), action)
+    def _acknowledge(self, decision: FamilyDecision, action: Acknowledge) -> Pause | None:
+        """Tell the parent and its children, all at once, what the provider has confirmed."""
+        hand = self._hand
+        view = hand.snapshot.provider
+        own = isinstance(view, ProviderSubscription) and view.quantity in hand.confirmed
+        if not hand.is_fresh and not own:
+            hand.look()
+            return None
+        waits = self._ordering.unproven(decision, action)
+        if waits is not None:
+            return waits
+        if not action.only_tidies:
+            self._ordering.finish_renewal()
+        now, seen = self._clock.now(), hand.snapshot
+        logs = (*action.parent_logs, *action.child_logs)
+        updates = tuple(
+            LogUpdate(log.id, log.etag, ProvisioningStatus.PROVISIONED, "", provisioned_on=now) for log in logs
+        )
+        hand.commit(FamilyChange(seen.parent, marker=str(action.marker), updates=updates))
+        self._ordering.close_intents(seen)
+        self._journal.clear_deferral(hand.family)
+        if logs:
+            names = ", ".join(hand.log_names.get(log.id, log.id) for log in logs)
+            hand.effect("logs.provisioned", f"Provisioned: {names}", logs=[log.id for log in logs])
+        else:
+            hand.effect("marker.cleared", "the parent's marker is cleared: what it named is settled")
         return None
 
     # -- endings --------------------------------------------------------------------------------------------------
 
+    def _at_rest(self, decision: FamilyDecision) -> FamilyOutcome | Pause:
+        """Nothing can be done now: wait for what comes by itself, or end."""
+        hand, books, now = self._hand, decision.books, self._clock.now()
+        parent, stop = hand.snapshot.parent, decision.stop
+        raised_at = parent.modified_on if parent is not None else None
+        waits_for_log = books is not None and bool(books.without_log) and raised_at is not None
+        if waits_for_log and stop is not None and raised_at is not None and now < raised_at + FOR_A_LOG:
+            return Pause(now + timedelta(seconds=5), stop.reason, stop.rule, patient=True)
+        old = self._ordering.old_read(decision)
+        if old is not None:
+            return old
+        self._ordering.drop("nothing is to be sent")
+        late = hand.knowledge.late(now) if self._watched else ()
+        self._ordering.close_moot(decision)
+        self._ordering.renewal_at_rest(decision)
+        arrived = late_arrival(hand.snapshot, decision, late) if self._watched else None
+        if arrived is not None:
+            return self._outcome(arrived.state, decision.decisions, arrived.reason, arrived.remedy, arrived.rule)
+        return self._finish(decision)
+
+    def _deferred(self, pause: Pause) -> FamilyOutcome:
+        """What is waited for does not fit into this run."""
+        if pause.is_unknown:
+            remedy = "the next run reads back what happened before it sends"
+            return self._outcome(FamilyState.UNKNOWN, reason=pause.reason, remedy=remedy, rule=pause.rule)
+        self._journal.defer(self._hand.family, pause.until, pause.reason)
+        return self._outcome(FamilyState.DEFERRED, reason=pause.reason, rule=pause.rule, until=pause.until)
+
     def _halted(self, decision: FamilyDecision, halt: Halt) -> FamilyOutcome:
-        """Limits or a saved plan let the family go no further."""
-        if halt.state is None or self._provider_said_no is not None:
+        """Limits, a saved plan or the provider let the family go no further."""
+        self._ordering.drop("the family was stopped before it was sent")
+        if halt.state is None or self._ordering.said_no is not None:
             return self._finish(replace(decision, actions=()))
-        return self._outcome(halt.state, decision.decisions, halt.reason, halt.remedy)
+        return self._outcome(halt.state, decision.decisions, halt.reason, halt.remedy, halt.rule)
 
     def _finish(self, decision: FamilyDecision) -> FamilyOutcome:
-        ending = ending_of(decision, self._effects, provider_said_no=self._provider_said_no, lost=self._lost)
+        ordering = self._ordering
+        ending = ending_of(decision, self._hand.effects, provider_said_no=ordering.said_no, lost=ordering.lost)
         return self._outcome(ending.state, decision.decisions, ending.reason, ending.remedy, ending.rule, ending.until)
 
     def broken_by(self, error: BaseException) -> FamilyOutcome:
@@ -421,29 +302,19 @@ class UnitOfWork:
         rule: str = "",
         until: datetime | None = None,
     ) -> FamilyOutcome:
+        hand = self._hand
+        notices = self._last.notices if self._last is not None else ()
+        doubt = () if hand.knowledge.doubt is None else (hand.knowledge.doubt,)
         return FamilyOutcome(
-            self._family,
-            self._name,
+            hand.family,
+            hand.name,
             state,
-            tuple(self._effects),
+            tuple(hand.effects),
             decisions or {},
-            dict(self._log_names),
+            dict(hand.log_names),
             reason,
             remedy,
             rule,
             until,
-            (*self._notices, *self._told),
+            (*notices, *self._ordering.told, *doubt),
         )
-
-    def _effect(self, kind: str, text: str, **detail: object) -> None:
-        self._effects.append(Effect(kind, text, detail))
-        self._journal.append(
-            AuditEntry(self._clock.now(), self._context.run_id, kind, self._family, detail={"text": text, **detail})
-        )
-
-    def _note_names(self) -> None:
-        rows = [*((self._snapshot.parent,) if self._snapshot.parent else ()), *self._snapshot.children]
-        names = {row.id: row.name for row in rows}
-        for log in self._snapshot.logs:
-            if log.is_open and log.quantity is not None:
-                self._log_names.setdefault(log.id, f"{names.get(log.subscription_id, '?')} {log.quantity:+d}")

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import requests
 import responses
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connector.domain.model import ProviderSubscription, ProviderSubscriptionId, TenantId
 from connector.errors import (
@@ -31,6 +33,7 @@ from connector.http.transport import Transport, TransportSettings
 from connector.providers.partner_center.client import PartnerCenter
 from connector.providers.partner_center.codes import CODES, Kind
 from connector.providers.partner_center.errors import classify, parse_error
+from connector.providers.partner_center.resource import outgoing
 from connector.providers.partner_center.schedule import ScheduledInstructions, adjust_schedule
 
 BASE = "https://partner.example"
@@ -271,8 +274,51 @@ def test_a_change_is_refused_when_the_decision_was_made_on_another_quantity() ->
 @responses.activate
 def test_a_change_to_no_seats_is_never_sent() -> None:
     adapter = connect()
-    with pytest.raises(ProtocolError, match="0 seats"):
+    with pytest.raises(ProtocolError, match="0 is no number of seats"):
         set_seats(adapter, read(adapter), quantity=0)
+    assert patches() == []
+
+
+ODD = [60.0, "60", True, None, -5, 0, 2**63, 2**31, float("nan"), [60], {"value": 60}]
+"""What a quantity must never be when it leaves, whether it was read, computed or handed in."""
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@responses.activate
+def test_an_odd_number_of_seats_never_leaves(odd: object) -> None:
+    adapter = connect()
+    with pytest.raises(ProtocolError, match="no number of seats"):
+        set_seats(adapter, read(adapter), quantity=odd)  # type: ignore[arg-type]
+    assert patches() == []
+
+
+@given(
+    st.one_of(st.floats(), st.text(), st.booleans(), st.none(), st.integers(max_value=0), st.integers(min_value=2**31))
+)
+def test_only_whole_numbers_of_at_least_one_seat_leave(odd: object) -> None:
+    with pytest.raises(ValueError, match="no number of seats"):
+        outgoing({"quantity": odd}, odd)  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 2**31 - 1), st.integers(1, 2**31 - 1))
+def test_seats_that_the_decision_does_not_name_never_leave(found: int, named: int) -> None:
+    if found == named:
+        assert outgoing({"quantity": found}, named) == {"quantity": found}
+    else:
+        with pytest.raises(ValueError, match=f"carries {found} seats and the decision names {named}"):
+            outgoing({"quantity": found}, named)
+
+
+@pytest.mark.parametrize("odd", [60.0, "25", True, None, -5, 2**63, 26], ids=repr)
+@responses.activate
+def test_a_schedule_is_not_written_back_with_seats_that_were_read_oddly(odd: object) -> None:
+    adapter = connect()
+    was = ScheduledInstructions(NEXT_TERM, None, True)
+    wanted = adjust_schedule(was, +10)
+    assert wanted is not None
+    responses.get(ONE, json=resource(quantity=odd, scheduledNextTermInstructions=None))
+    with pytest.raises(ProtocolError):
+        adapter.restore_schedule(TENANT, SUB, wanted, REQUEST_ID, seats=25, was=was)
     assert patches() == []
 
 
@@ -457,7 +503,7 @@ def test_a_lost_schedule_is_written_back_adjusted_and_verified() -> None:
     responses.get(ONE, json=lost)
     responses.patch(ONE, json={})
     responses.get(ONE, json=resource(quantity=35, scheduledNextTermInstructions=kept))
-    view = adapter.restore_schedule(TENANT, SUB, wanted, REQUEST_ID, was=was)
+    view = adapter.restore_schedule(TENANT, SUB, wanted, REQUEST_ID, seats=35, was=was)
     assert (view.quantity, view.scheduled_quantity, view.auto_renew) == (35, 30, True)
     sent = json.loads(patches()[0].body)
     expected = {**NEXT_TERM, "quantity": 30}
@@ -469,7 +515,7 @@ def test_a_lost_schedule_is_written_back_adjusted_and_verified() -> None:
 def test_a_schedule_that_survived_is_not_written_again() -> None:
     adapter = connect()
     responses.get(ONE, json=resource())
-    adapter.restore_schedule(TENANT, SUB, ScheduledInstructions(NEXT_TERM, None, True), REQUEST_ID)
+    adapter.restore_schedule(TENANT, SUB, ScheduledInstructions(NEXT_TERM, None, True), REQUEST_ID, seats=25)
     assert patches() == []
 
 
@@ -482,7 +528,7 @@ def test_a_schedule_that_survived_with_its_old_quantity_is_adjusted() -> None:
     responses.get(ONE, json=resource(quantity=35))
     responses.patch(ONE, json={})
     responses.get(ONE, json=resource(quantity=35, scheduledNextTermInstructions={**NEXT_TERM, "quantity": 30}))
-    assert adapter.restore_schedule(TENANT, SUB, wanted, REQUEST_ID, was=was).scheduled_quantity == 30
+    assert adapter.restore_schedule(TENANT, SUB, wanted, REQUEST_ID, seats=35, was=was).scheduled_quantity == 30
 
 
 @responses.activate
@@ -491,7 +537,7 @@ def test_a_schedule_that_a_person_made_meanwhile_stands() -> None:
     was = ScheduledInstructions(NEXT_TERM, None, True)
     responses.get(ONE, json=resource(scheduledNextTermInstructions={**NEXT_TERM, "quantity": 7}))
     with pytest.raises(PreconditionFailed):
-        adapter.restore_schedule(TENANT, SUB, was, REQUEST_ID, was=was)
+        adapter.restore_schedule(TENANT, SUB, was, REQUEST_ID, seats=25, was=was)
     assert patches() == []
 
 
@@ -501,13 +547,13 @@ def test_a_schedule_that_is_not_shown_after_it_was_written_is_unknown() -> None:
     responses.get(ONE, json=resource(scheduledNextTermInstructions=None))
     responses.patch(ONE, status=202)
     with pytest.raises(OutcomeUnknown, match="does not show it"):
-        adapter.restore_schedule(TENANT, SUB, ScheduledInstructions(NEXT_TERM, None, True), REQUEST_ID)
+        adapter.restore_schedule(TENANT, SUB, ScheduledInstructions(NEXT_TERM, None, True), REQUEST_ID, seats=25)
 
 
 @responses.activate
 def test_a_schedule_is_not_restored_by_turning_on_a_renewal_that_was_off() -> None:
     with pytest.raises(ProtocolError, match="renewal was not on"):
-        connect().restore_schedule(TENANT, SUB, ScheduledInstructions(NEXT_TERM, None, False), REQUEST_ID)
+        connect().restore_schedule(TENANT, SUB, ScheduledInstructions(NEXT_TERM, None, False), REQUEST_ID, seats=25)
     assert len(responses.calls) == 0
 
 
@@ -523,7 +569,7 @@ def test_a_scheduled_cancellation_comes_back_with_renewal_still_off() -> None:
     assert json.loads(patches()[0].body)["scheduledActions"] == ACTIONS
     responses.replace(responses.GET, ONE, json={**before, "quantity": 35, "scheduledActions": []})
     responses.get(ONE, json={**before, "quantity": 35})
-    view = adapter.restore_schedule(TENANT, SUB, instructions, REQUEST_ID)
+    view = adapter.restore_schedule(TENANT, SUB, instructions, REQUEST_ID, seats=35)
     sent = json.loads(patches()[1].body)
     assert (sent["scheduledActions"], sent["autoRenewEnabled"]) == (ACTIONS, False)
     assert view.has_scheduled_change

@@ -25,6 +25,7 @@ from tests.fault.machine_world import (
 )
 from tests.harness.faults import Kind
 from tests.harness.history import Event
+from tests.support.rig import Wrong
 
 CALLS = (*(4 * tuple(range(-4, 0))), *range(1, 25))
 """Where in a pass something may happen: at a call, or at a call that writes (from −1 on), which
@@ -60,8 +61,8 @@ _overlaps = st.tuples(_calls, st.one_of(st.none(), _faults))
 class Machine(RuleBasedStateMachine):
     """Two schedulers over one world. What is found wrong after any step ends the example."""
 
-    unit_of_work: ClassVar[Any] = None
-    """Another UnitOfWork for every pass, to see it found out."""
+    wrong: ClassVar[Wrong | None] = None
+    """Another connector for every pass, to see it found out."""
 
     policy: ClassVar[Policy] = Policy()
     worlds: ClassVar[tuple[tuple[Family, ...], ...]] = ((NORTH,), (NORTH, SOUTH), (MANUAL,), (NORTH, MANUAL))
@@ -75,9 +76,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, world: int, hands: int) -> None:
         self.world = MachineWorld(self.worlds[world % len(self.worlds)])
         self.hands_left = hands
-        self.first, self.second = (
-            Scheduler(self.world, name, self.policy, self.unit_of_work) for name in ("one", "two")
-        )
+        self.first, self.second = (Scheduler(self.world, name, self.policy, self.wrong) for name in ("one", "two"))
         self.oracles = {each.family.parent: Oracle(each) for each in self.world.watched}
         self.world.on_event = self._seen
 
@@ -202,9 +201,7 @@ class Machine(RuleBasedStateMachine):
                 self.first.run(dry_run=True)
                 assert self.first.writes == 0
             case _:
-                self.first.clock_of_host.skew = timedelta(
-                    days=("a day behind", "on time", "a day ahead").index(what) - 1
-                )
+                self.first.clock.skew = timedelta(days=("a day behind", "on time", "a day ahead").index(what) - 1)
 
     @rule(
         wish=_wishes,
@@ -261,7 +258,7 @@ class Machine(RuleBasedStateMachine):
         if self.world is None:
             return
         try:
-            self.first.clock_of_host.skew = timedelta()
+            self.first.clock.skew = timedelta()
             self.world.person("time", {"advance": "4d"})  # whatever was dated is due, and nothing more becomes so
             self._converge()
             for _ in range(4):

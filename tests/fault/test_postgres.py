@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,28 +18,18 @@ from connector.sandbox.scenario import load_scenario
 from connector.settings import Config
 from connector.sync.outcome import FamilyState, RunResult
 from connector.wiring import RunRequest, run_once
+from tests.support.postgres import LEFT_OUT, SERVER, own_schema
 
-SERVER = os.environ.get("LINKSUB_TEST_POSTGRES")
 STORY = Path(connector.sandbox.__file__).parent / "scenarios" / "new_york_grows.yaml"
 
-pytestmark = pytest.mark.skipif(SERVER is None, reason="left out: no PostgreSQL server (LINKSUB_TEST_POSTGRES)")
+pytestmark = pytest.mark.skipif(SERVER is None, reason=LEFT_OUT)
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
     """An empty schema of its own."""
-    from sqlalchemy import create_engine, make_url, text
-
-    assert SERVER is not None
-    base = make_url(SERVER).set(drivername="postgresql+psycopg")
-    name = f"linksub_{uuid.uuid4().hex}"
-    engine = create_engine(base)
-    with engine.begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {name}"))
-    yield base.update_query_dict({"options": f"-csearch_path={name}"}).render_as_string(hide_password=False)
-    with engine.begin() as connection:
-        connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
-    engine.dispose()
+    with own_schema() as found:
+        yield found
 
 
 class Before:

@@ -21,7 +21,7 @@ from connector.domain.policy import Policy
 from tests.fault.machine import Machine
 from tests.fault.machine_host import Happening
 from tests.fault.machine_world import NORTH
-from tests.harness.wrong import AcknowledgesFirst, AppliesDeltas
+from tests.support.wrong import ACKNOWLEDGES_FIRST, APPLIES_DELTAS
 
 IS_LONG = os.environ.get("LINKSUB_HYPOTHESIS") in ("nightly", "thorough")
 """Read once, at import: tests run without linksub's variables in their environment."""
@@ -57,12 +57,12 @@ def test_whatever_happens_nothing_is_lost_and_nothing_doubled(seed: int) -> None
 
 
 class _Deltas(Machine):
-    unit_of_work = AppliesDeltas
+    wrong = APPLIES_DELTAS
     worlds = ((NORTH,),)
 
 
 class _AcknowledgeFirst(Machine):
-    unit_of_work = AcknowledgesFirst
+    wrong = ACKNOWLEDGES_FIRST
 
 
 class _PushesOverPeople(Machine):

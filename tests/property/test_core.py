@@ -72,3 +72,10 @@ def test_deciding_is_deterministic(data):
 def test_seats_and_money_add_up_over_all_rounds(data):
     pick = Drawn(data.draw)
     checks.seats_and_money_add_up(pick, anything(pick))
+
+
+@calm
+@given(st.data())
+def test_nothing_is_bought_that_nobody_asked_for(data):
+    pick = Drawn(data.draw)
+    checks.nothing_is_bought_that_nobody_asked_for(pick, anything(pick))

@@ -14,7 +14,6 @@ from typing import Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
-from connector.domain import marker
 from connector.domain.decide import decide
 from connector.domain.decision import Decision
 from connector.domain.model import (
@@ -23,6 +22,7 @@ from connector.domain.model import (
     LogKind,
     NotAtProvider,
     NotReported,
+    ParentLog,
     ProviderAccount,
     ProviderSubscription,
     ProviderSubscriptionId,
@@ -176,9 +176,11 @@ def arrive(pick: Picker, snapshot: Snapshot, name: str, env: Environment) -> tup
     row = choice(pick, able)
     assert row.quantity is not None
     delta = max(-row.quantity, pick.integer(-6, 9))
-    made = log(row.id, delta, name=name, minutes_ago=pick.integer(1, 600))
-    if chance(pick, 20):
-        made = replace(made, provision_on=env.now - timedelta(hours=pick.integer(1, 72)))
+    made = log(row.id, delta, name=name)
+    newest = max([env.now, *(entry.created_on for entry in snapshot.logs)])
+    made = replace(made, created_on=newest + timedelta(seconds=1))
+    if chance(pick, 60):
+        made = replace(made, provision_on=env.now - timedelta(minutes=pick.integer(1, 4320)))
     return add(snapshot, made), made
 
 
@@ -251,21 +253,17 @@ def sound(pick: Picker, *, plain: bool = False, manual: bool | None = None, care
         children.append(subscription("rest", 100))
         settled += 100
     if chance(pick, 25):
-        old = log("old", 3, name="settled-long-ago")
-        logs.append(
-            log(
-                "parent",
-                3,
-                name="parent-old",
-                minutes_ago=9000,
-                status=PROVISIONED,
-                order_reference=marker.encode([old]),
-            )
-        )
+        logs.append(log("parent", 3, name="parent-old", minutes_ago=9000, status=PROVISIONED))
     by_hand = chance(pick, 12) if manual is None else manual
-    room = choice(pick, (24, 24, 3, 2, 1))
+    room = choice(pick, (100, 100, 4000, 60, 40) if plain else (100, 100, 4000, 60, 40, 30))
+    text = choice(pick, (None, None, "PO 17"))
     if by_hand:
-        snapshot = family(parent(settled, provider="manual"), *children, logs=tuple(logs), provider=NotReported())
+        snapshot = family(
+            parent(settled, provider="manual", marker_text=text),
+            *children,
+            logs=tuple(logs),
+            provider=NotReported(),
+        )
         return World(snapshot, environment(choice(pick, POLICIES), capabilities=MANUAL, room=room))
     reducible = (
         None
@@ -276,16 +274,18 @@ def sound(pick: Picker, *, plain: bool = False, manual: bool | None = None, care
         )
     )
     snapshot = family(
-        parent(settled),
+        parent(settled, marker_text=text),
         *children,
         logs=tuple(logs),
-        provider=at_provider(
-            settled,
-        ),
+        provider=at_provider(settled),
     )
     snapshot = replace(snapshot, provider=replace(snapshot.provider, reducible=reducible))
     policy = Policy(netting=chance(pick, 70)) if plain else choice(pick, CAREFUL if careful else POLICIES)
-    return World(snapshot, environment(policy, capabilities=AUTOMATIC, room=room))
+    habit = choice(pick, (None, None, *ParentLog))
+    if habit is ParentLog.NONE and chance(pick, 50):
+        policy = policy.model_copy(update={"parent_log": "create"})
+    pushes = choice(pick, (None, None, False, True))
+    return World(snapshot, environment(policy, capabilities=AUTOMATIC, room=room, parent_log=habit, pushes=pushes))
 
 
 def crashed(pick: Picker, *, plain: bool = False) -> World:
@@ -341,7 +341,9 @@ def _edit(pick: Picker, snapshot: Snapshot, number: int) -> Snapshot:
             failed = {str(entry.id) for entry in child_logs(snapshot) if entry.status is FAILED}
             return with_status(snapshot, failed, AWAITING)
         case 10:
-            return with_parent(snapshot, order_reference=choice(pick, (None, "PO 4711", "ls1:", "ls1:AAAA")))
+            return with_parent(
+                snapshot, marker_text=choice(pick, (None, "PO 4711", "ls2:", (row.marker_text or "")[:-1]))
+            )
         case 11:
             some = {str(entry.id) for entry in child_logs(snapshot) if entry.is_awaiting and chance(pick, 50)}
             return with_status(snapshot, some, choice(pick, (FAILED, PROVISIONED, NOT_APPLICABLE)))

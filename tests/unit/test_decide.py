@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from connector.domain import marker
 from connector.domain.decide import decide
 from connector.domain.decision import Accept, Hold, Refuse, Skip, Wait
 from connector.domain.model import LogId, NotReported, ReductionBehavior, SubscriptionId
@@ -22,10 +21,12 @@ from tests.families import (
     NOW,
     PROVISIONED,
     at_provider,
+    carrying,
     environment,
     family,
     log,
     parent,
+    raised,
     subscription,
 )
 
@@ -77,41 +78,32 @@ def test_the_provider_at_the_target_already_gets_nothing():
 
 def test_a_parent_that_was_raised_before_a_crash_is_not_raised_again():
     pending = log("new_york", 10)
-    reference = marker.encode([pending])
-    own = log("parent", 10, name="own", order_reference=reference)
-    found = plan(
-        family(parent(60, order_reference=reference), *kids(new_york=35), logs=(pending, own), provider=at_provider(50))
-    )
+    own = log("parent", 10, name="own", minutes_ago=1)
+    row = carrying(60, raised(pending, before=50))
+    found = plan(family(row, *kids(new_york=35), logs=(pending, own), provider=at_provider(50)))
     assert figures(found) == [("provider", 50, 60), ("acknowledge", ("new_york+10",))]
 
 
 def test_the_marker_explains_what_was_carried_even_if_an_earlier_change_arrived_since():
     carried, newcomer = log("new_york", 10, minutes_ago=5), log("memphis", 3, minutes_ago=60)
-    reference = marker.encode([carried])
-    own = log("parent", 10, name="own", order_reference=reference)
+    own = log("parent", 10, name="own", minutes_ago=1)
     snapshot = family(
-        parent(60, order_reference=reference),
+        carrying(60, raised(carried, before=50)),
         *kids(new_york=35, memphis=18),
         logs=(carried, newcomer, own),
         provider=at_provider(50),
     )
     assert figures(plan(snapshot))[:2] == [("parent", 60, 63), ("provider", 50, 63)]
-    without = replace(snapshot, parent=parent(60), logs=(carried, newcomer, replace(own, order_reference=None)))
+    without = replace(snapshot, parent=parent(60))
     assert plan(without).stop.rule == "LS-049"
 
 
-def test_a_stale_marker_of_a_settled_change_explains_nothing():
-    old = marker.encode([log("new_york", 7, name="settled-long-ago")])
-    own = log("parent", 5, name="own", order_reference=old)
-    found = plan(
-        family(
-            parent(55, order_reference=old),
-            *kids(new_york=35),
-            logs=(log("new_york", 10), own),
-            provider=at_provider(50),
-        )
-    )
-    assert found.stop.rule == "LS-049"
+def test_a_marker_that_names_nothing_that_is_there_is_held():
+    old = log("new_york", 7, name="of-another-family", minutes_ago=9000)
+    own = log("parent", 5, name="own", minutes_ago=1)
+    row = carrying(55, raised(old, before=48))
+    found = plan(family(row, *kids(new_york=35), logs=(log("new_york", 10), own), provider=at_provider(50)))
+    assert found.stop.rule == "LS-072"
     assert not found.actions
 
 
@@ -120,12 +112,11 @@ def test_the_provider_on_the_way_between_two_parent_logs_is_brought_to_the_targe
     logs = (
         first,
         second,
-        log("parent", 10, name="own-1", minutes_ago=3, order_reference=marker.encode([first])),
-        log("parent", 5, name="own-2", minutes_ago=2, order_reference=marker.encode([first, second])),
+        log("parent", 10, name="own-1", minutes_ago=3),
+        log("parent", 5, name="own-2", minutes_ago=2),
     )
-    snapshot = family(
-        parent(65, order_reference=marker.encode([first, second])), *kids(new_york=35, memphis=20), logs=logs
-    )
+    row = carrying(65, raised(first, before=50), raised(second, before=60))
+    snapshot = family(row, *kids(new_york=35, memphis=20), logs=logs)
     found = plan(replace(snapshot, provider=at_provider(60)))
     assert figures(found) == [("provider", 60, 65), ("acknowledge", ("new_york+10", "memphis+5"))]
 
@@ -159,10 +150,9 @@ def test_a_persons_edit_of_the_parent_is_held():
 
 def test_a_failed_log_of_the_parent_blocks_every_child():
     pending = log("new_york", 10)
-    reference = marker.encode([pending])
-    own = log("parent", 10, name="own", status=FAILED, message="no credit", order_reference=reference)
+    own = log("parent", 10, name="own", minutes_ago=1, status=FAILED, message="no credit")
     snapshot = family(
-        parent(60, order_reference=reference),
+        carrying(60, raised(pending, before=50)),
         *kids(new_york=35, memphis=16),
         logs=(pending, own, log("memphis", 1)),
         provider=at_provider(50),
@@ -184,10 +174,9 @@ def test_a_manual_parent_is_raised_and_its_children_wait_for_a_person():
 
 def test_a_manual_parent_that_a_person_provisioned_lets_its_children_follow():
     pending = log("new_york", 10)
-    reference = marker.encode([pending])
-    own = log("parent", 10, name="own", status=PROVISIONED, order_reference=reference)
+    own = log("parent", 10, name="own", minutes_ago=1, status=PROVISIONED)
     snapshot = family(
-        parent(60, provider="manual", order_reference=reference),
+        carrying(60, raised(pending, before=50), provider="manual"),
         *kids(new_york=35),
         logs=(pending, own),
         provider=NotReported(),
@@ -197,11 +186,9 @@ def test_a_manual_parent_that_a_person_provisioned_lets_its_children_follow():
 
 def test_a_parent_log_set_to_not_applicable_by_a_person_does_not_provision_the_children():
     pending = log("new_york", 10)
-    reference = marker.encode([pending])
-    own = log("parent", 10, name="own", status=NOT_APPLICABLE, order_reference=reference)
-    snapshot = family(
-        parent(60, order_reference=reference), *kids(new_york=35), logs=(pending, own), provider=at_provider(60)
-    )
+    own = log("parent", 10, name="own", minutes_ago=1, status=NOT_APPLICABLE)
+    row = carrying(60, raised(pending, before=50))
+    snapshot = family(row, *kids(new_york=35), logs=(pending, own), provider=at_provider(60))
     found = plan(snapshot)
     assert (found.stop.rule, found.actions) == ("LS-035", ())
 
@@ -209,7 +196,7 @@ def test_a_parent_log_set_to_not_applicable_by_a_person_does_not_provision_the_c
 def test_a_push_by_work_365_itself_is_harmless():
     """Its engine raised, provisioned and acknowledged the parent before us: only the child is left to be told."""
     pending = log("new_york", 10)
-    own = log("parent", 10, name="own", status=PROVISIONED)
+    own = log("parent", 10, name="own", minutes_ago=1, status=PROVISIONED)
     found = plan(family(parent(60), *kids(new_york=35), logs=(pending, own), provider=at_provider(60)))
     assert figures(found) == [("acknowledge", ("new_york+10",))]
 
@@ -217,7 +204,7 @@ def test_a_push_by_work_365_itself_is_harmless():
 def test_a_raised_parent_whose_log_the_crm_has_not_made_yet_is_waited_for():
     pending = log("new_york", 10)
     snapshot = family(
-        parent(60, provider="manual", order_reference=marker.encode([pending])),
+        carrying(60, raised(pending, before=50), provider="manual"),
         *kids(new_york=35),
         logs=(pending,),
         provider=NotReported(),
@@ -377,7 +364,7 @@ def test_do_nothing_and_price_only_changes_are_none_of_our_business():
 
 def test_a_pass_carries_only_as_many_changes_as_the_marker_names_and_the_rest_follows():
     logs = (log("atlanta", 1, minutes_ago=9), log("new_york", 2, minutes_ago=8), log("memphis", 3, minutes_ago=7))
-    found = plan(family(parent(50), *kids(11, 27, 18), logs=logs), room=2)
+    found = plan(family(parent(50), *kids(11, 27, 18), logs=logs), room=32)
     assert [entry for entry in figures(found) if entry[0] == "provider"] == [("provider", 50, 53), ("provider", 53, 56)]
 
 

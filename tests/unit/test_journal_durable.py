@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -125,6 +126,30 @@ def test_writers_at_the_same_moment_wait_for_each_other(reopen: OpenJournal) -> 
         assert at_once(*(partial(say, journal) for journal in (one, one, other, other))) == [None] * 4
         assert [chained.seq for chained in one.audit_trail()] == list(range(1, 33))
         assert one.verify() == []
+
+
+@pytest.mark.parametrize("question", ["find_damage", "verify"])
+def test_what_others_write_while_it_is_looked_at_is_no_damage(
+    question: str, reopen: OpenJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reopen() as writer, reopen() as reader:
+        fill(writer)
+        read = reader._all
+        write = threading.Thread(target=lambda: writer.mark("intent-1", IntentState.CONFIRMED, LATER))
+
+        def interrupted(what: str, query: Any) -> Any:
+            rows = read(what, query)
+            if what.startswith("the head") and not write.ident:
+                write.start()
+                # On SQLite the writer waits for the reader, so it is not waited for.
+                write.join(timeout=0.5)
+            return rows
+
+        monkeypatch.setattr(reader, "_all", interrupted)
+        assert not getattr(reader, question)()
+        write.join()
+        assert not getattr(reader, question)()
+        assert writer.verify() == []
 
 
 def test_of_many_that_want_one_lease_at_the_same_moment_one_gets_it(reopen: OpenJournal) -> None:

@@ -5,34 +5,79 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from connector.domain import marker
 from connector.domain.decide import decide
-from connector.domain.model import Price, ReducibleBatch
-from connector.domain.plan import Acknowledge, SetParentQuantity, SetProviderQuantity
+from connector.domain.model import ParentLog, Price, ReducibleBatch
+from connector.domain.plan import Acknowledge, MakeParentLog, SetParentQuantity, SetProviderQuantity
+from connector.domain.policy import Policy
 from connector.domain.rounds import plan_family, simulate
 from connector.domain.rules.builtin import BUILTIN
-from tests.families import AWAITING, NOW, PROVISIONED, at_provider, environment, family, log, parent, subscription
+from tests.families import (
+    AWAITING,
+    NOT_APPLICABLE,
+    NOW,
+    PROVISIONED,
+    at_provider,
+    environment,
+    family,
+    log,
+    marker_of,
+    parent,
+    raised,
+    subscription,
+)
 
 
 def growing(**changes):
     return family(parent(50, **changes), subscription("new_york", 60), logs=(log("new_york", 10),))
 
 
-def after(snapshot, *kinds):
-    decision = decide(snapshot, environment(), BUILTIN)
+def after(snapshot, *kinds, policy=None, **env):
+    env = environment(policy, **env)
+    decision = decide(snapshot, env, BUILTIN)
     actions = tuple(action for action in decision.actions if isinstance(action, kinds))
     assert actions
-    return simulate(snapshot, replace(decision, actions=actions), environment())
+    return simulate(snapshot, replace(decision, actions=actions), env)
 
 
-def test_a_raised_parent_carries_the_marker_and_gets_a_log_with_the_same_one():
-    found = after(growing(), SetParentQuantity)
-    own = found.logs_of(found.parent.id)
-    assert (found.parent.quantity, found.parent.order_reference) == (60, marker.encode([log("new_york", 10)]))
-    assert [(entry.quantity, entry.status, entry.order_reference) for entry in own] == [
-        (10, AWAITING, found.parent.order_reference)
-    ]
+def own_logs(snapshot):
+    return [(entry.quantity, entry.status) for entry in snapshot.logs_of(snapshot.parent.id)]
+
+
+def test_a_raised_parent_carries_the_marker_with_a_persons_text_behind_it_and_gets_a_log():
+    found = after(growing(marker_text="PO 17"), SetParentQuantity)
+    wanted = marker_of(raised(log("new_york", 10), before=50), kept="PO 17")
+    assert (found.parent.quantity, found.parent.marker_text) == (60, str(wanted))
+    assert own_logs(found) == [(10, AWAITING)]
     assert found.provider.quantity == 50
+
+
+def test_the_parents_log_is_made_as_the_organisation_makes_it():
+    assert own_logs(after(growing(), SetParentQuantity, parent_log=ParentLog.MAKES)) == [(10, AWAITING)]
+    assert own_logs(after(growing(), SetParentQuantity, parent_log=ParentLog.LATE)) == [(10, AWAITING)]
+    aside = after(growing(), SetParentQuantity, parent_log=ParentLog.NOT_APPLICABLE)
+    assert own_logs(aside) == [(10, NOT_APPLICABLE)]
+    assert own_logs(after(growing(), SetParentQuantity, parent_log=ParentLog.NONE)) == []
+
+
+def test_where_the_crm_makes_no_log_linksub_makes_it_if_the_policy_says_so_and_only_once():
+    world = {"policy": Policy(parent_log="create"), "parent_log": ParentLog.NONE}
+    alone = replace(
+        growing(),
+        parent=replace(
+            growing().parent,
+            quantity=60,
+            marker_text=after(growing(), SetParentQuantity, parent_log=ParentLog.NONE).parent.marker_text,
+        ),
+    )
+    made = after(replace(alone, provider=at_provider(50)), MakeParentLog, **world)
+    assert own_logs(made) == [(10, AWAITING)]
+    again = decide(made, environment(world["policy"], parent_log=ParentLog.NONE), BUILTIN)
+    assert not [action for action in again.actions if isinstance(action, MakeParentLog)]
+
+
+def test_an_acknowledgement_takes_the_groups_out_and_gives_the_person_the_column_back():
+    found = after(growing(marker_text="PO 17"), SetParentQuantity, SetProviderQuantity, Acknowledge)
+    assert found.parent.marker_text == "PO 17"
 
 
 def test_more_seats_at_the_provider_come_with_a_window_of_seven_days():

@@ -118,7 +118,7 @@ def _agree(context) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("LS-14", "LS-014"), ("LS-0140", "LS-014"), ("PS-009", "PC-009"), ("LS-071", "LS-061")]
+    ("typed", "meant"), [("LS-14", "LS-014"), ("LS-0140", "LS-014"), ("PS-009", "PC-009"), ("LS-161", "LS-061")]
 )
 def test_a_mistyped_id_is_answered_with_near_ones(typed: str, meant: str) -> None:
     assert meant in nearest(typed, [rule.id for rule in BUILTIN])

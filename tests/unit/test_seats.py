@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from connector.domain import marker
-from connector.domain.model import LogKind
+from connector.domain.model import LogKind, ParentLog
 from connector.domain.seats import (
     balance,
     counted_quantity,
@@ -15,15 +14,24 @@ from connector.domain.seats import (
     moves_seats,
     order_key,
     pending,
-    set_aside_by_person,
 )
-from tests.families import FAILED, NOT_APPLICABLE, PROVISIONED, environment, family, log, parent, subscription
+from tests.families import (
+    FAILED,
+    NOT_APPLICABLE,
+    PROVISIONED,
+    carrying,
+    environment,
+    family,
+    log,
+    parent,
+    raised,
+    subscription,
+)
 
 CALENDAR = environment().calendar
 
 
-def books(snapshot, *acceptable):
-    return balance(snapshot, CALENDAR, acceptable)
+books = balance
 
 
 def test_a_quantity_already_contains_what_is_awaiting_or_failed():
@@ -65,59 +73,37 @@ def test_logs_are_ordered_by_effective_instant_then_creation_then_id():
     assert [entry.id for entry in ordered] == ["b", "y", "x", "z"]
 
 
-def test_a_raise_is_explained_by_the_shortest_prefix_of_what_may_go():
-    first, second = log("new_york", 10, minutes_ago=9), log("memphis", 5)
-    own = log("parent", 10, name="own")
-    snapshot = family(parent(60), subscription("new_york", 60), subscription("memphis", 5), logs=(first, second, own))
-    found = books(snapshot, first, second)
-    assert (found.lead, found.ahead, found.carried, found.told_late) == (0, 10, (first,), ())
+def test_a_raise_is_explained_by_what_the_marker_names_and_by_nothing_else():
+    first, second = log("new_york", 10, minutes_ago=9), log("memphis", 10)
+    own = log("parent", 10, name="own", minutes_ago=1)
+    row = carrying(60, raised(second, before=50))
+    snapshot = family(row, subscription("new_york", 60), subscription("memphis", 10), logs=(first, second, own))
+    found = books(snapshot)
+    assert (found.lead, found.ahead, found.carried, found.told_late) == (0, 10, (second,), ())
 
 
-def test_a_raise_that_no_prefix_adds_up_to_is_explained_by_nothing():
-    first = log("new_york", 10)
-    snapshot = family(parent(58), subscription("new_york", 60), logs=(first, log("parent", 8, name="own")))
-    assert books(snapshot, first).carried is None
+def test_numbers_that_coincide_explain_nothing():
+    first, own = log("new_york", 10, minutes_ago=9), log("parent", 10, name="own")
+    found = books(family(parent(60), subscription("new_york", 60), logs=(first, own)))
+    assert (found.carried, found.surplus, found.lead_is_explained) == (None, 10, True)
+    settled = books(family(parent(60), subscription("new_york", 60), logs=(first,)))
+    assert (settled.told_late, settled.lead, settled.lead_is_explained) == (None, 10, False)
 
 
-def test_the_marker_wins_over_the_prefix_and_may_name_a_failed_change():
-    first, failed = log("new_york", 10, minutes_ago=9), log("memphis", 10, status=FAILED)
-    reference = marker.encode([failed])
-    snapshot = family(
-        parent(60, order_reference=reference),
-        subscription("new_york", 60),
-        subscription("memphis", 10),
-        logs=(first, failed, log("parent", 10, name="own", order_reference=reference)),
-    )
-    assert books(snapshot, first).carried == (failed,)
+def test_a_marker_whose_raise_is_not_what_happened_to_the_parent_explains_nothing():
+    first, other = log("new_york", 10, minutes_ago=9), log("memphis", 3, minutes_ago=8)
+    row = carrying(60, raised(other, before=50))
+    own = log("parent", 10, name="own", minutes_ago=1)
+    snapshot = family(row, subscription("new_york", 60), subscription("memphis", 3), logs=(first, other, own))
+    assert books(snapshot).carried is None
 
 
-def test_a_marker_that_does_not_add_up_is_not_believed():
-    first, other = log("new_york", 10, minutes_ago=9), log("memphis", 3)
-    snapshot = family(
-        parent(60, order_reference=marker.encode([other])),
-        subscription("new_york", 60),
-        subscription("memphis", 3),
-        logs=(first, other, log("parent", 10, name="own")),
-    )
-    assert books(snapshot, first, other).carried == (first,)
-
-
-def test_what_the_provider_side_confirmed_and_the_children_were_not_told_is_named_by_the_newest_settled_log():
+def test_what_the_provider_side_confirmed_and_the_children_were_not_told_is_named_by_the_marker():
     first, second = log("new_york", 5, minutes_ago=9), log("memphis", 5)
-    own = log("parent", 5, name="own", status=PROVISIONED, order_reference=marker.encode([second]))
-    snapshot = family(parent(55), subscription("new_york", 55), subscription("memphis", 5), logs=(first, second, own))
-    found = books(snapshot, first, second)
+    own = log("parent", 5, name="own", minutes_ago=1, status=PROVISIONED)
+    row = carrying(55, raised(second, before=50))
+    found = books(family(row, subscription("new_york", 55), subscription("memphis", 5), logs=(first, second, own)))
     assert (found.lead, found.told_late, found.carried) == (5, (second,), ())
-
-
-def test_an_older_settled_marker_is_not_asked_when_the_newest_one_does_not_add_up():
-    first, second = log("new_york", 5, minutes_ago=9), log("memphis", 7)
-    old = log("parent", 7, name="own-1", minutes_ago=8, status=PROVISIONED, order_reference=marker.encode([second]))
-    new = log("parent", 2, name="own-2", minutes_ago=1, status=PROVISIONED, order_reference=marker.encode([first]))
-    snapshot = family(
-        parent(57), subscription("new_york", 55), subscription("memphis", 7), logs=(first, second, old, new)
-    )
-    assert books(snapshot, first, second).told_late is None
 
 
 def test_the_waypoints_are_the_settled_quantity_and_each_awaiting_log_of_the_parent_after_it():
@@ -130,28 +116,66 @@ def test_the_waypoints_are_the_settled_quantity_and_each_awaiting_log_of_the_par
     assert found.waypoints() == (50, 60, 57)
 
 
-def test_a_marker_on_the_parent_without_a_log_that_carries_it_says_that_a_log_is_missing():
+def test_a_raise_that_is_in_the_marker_and_has_no_log_is_a_waypoint_too():
     first = log("new_york", 10)
-    reference = marker.encode([first])
-    raised = family(parent(60, order_reference=reference), subscription("new_york", 60), logs=(first,))
-    assert books(raised, first).log_is_missing
-    made = log("parent", 10, name="own", order_reference=reference)
-    assert not books(replace(raised, logs=(first, made)), first).log_is_missing
-    settled = replace(first, status=PROVISIONED)
-    assert not books(replace(raised, logs=(settled,))).log_is_missing
+    found = books(family(carrying(60, raised(first, before=50)), subscription("new_york", 60), logs=(first,)))
+    assert (found.parent_settled, found.ahead, found.waypoints()) == (50, 10, (50, 60))
 
 
-def test_parent_logs_that_a_person_set_aside_are_listed_oldest_first_while_their_children_wait():
+def test_raises_without_a_log_are_waypoints_in_the_order_of_the_marker_however_old_their_changes_are():
+    first, dated = log("new_york", 2, minutes_ago=5), log("memphis", 6, minutes_ago=500)
+    row = carrying(58, raised(first, before=50), raised(dated, before=52))
+    found = books(family(row, subscription("new_york", 52), subscription("memphis", 6), logs=(first, dated)))
+    assert found.waypoints() == (50, 52, 58)
+
+
+def test_a_raise_without_a_log_of_the_parent_says_that_a_log_is_missing():
     first = log("new_york", 10)
-    reference = marker.encode([first])
-    aside = [
-        log("parent", 5, name=f"own-{age}", minutes_ago=age, status=NOT_APPLICABLE, order_reference=reference)
-        for age in (1, 9)
+    row = carrying(60, raised(first, before=50))
+    alone = family(row, subscription("new_york", 60), logs=(first,))
+    assert [one.changes for one in books(alone).without_log] == [(first,)]
+    made = log("parent", 10, name="own", minutes_ago=1)
+    assert not books(replace(alone, logs=(first, made))).without_log
+
+
+def test_a_log_of_a_raise_that_a_person_set_aside_is_found_by_what_the_parent_had_before_it():
+    first = log("new_york", 5, minutes_ago=10)
+    earlier, ours = (log("parent", 5, name=f"own-{age}", minutes_ago=age, status=NOT_APPLICABLE) for age in (9, 1))
+    row = carrying(60, raised(first, before=55))
+    snapshot = family(row, subscription("new_york", 60), logs=(first, earlier, ours))
+    assert books(snapshot).set_aside == (ours,)
+    told = replace(snapshot, logs=(replace(first, status=PROVISIONED), earlier, ours))
+    assert books(told).set_aside == ()
+    assert books(snapshot, parent_log=ParentLog.NOT_APPLICABLE).set_aside == ()
+
+
+def test_a_persons_edit_and_its_way_back_that_are_both_set_aside_are_not_taken_for_the_raise():
+    first = log("new_york", 5, minutes_ago=10)
+    edit = log("parent", 5, name="edit", minutes_ago=3, status=NOT_APPLICABLE)
+    back = log("parent", -5, name="back", minutes_ago=2, status=NOT_APPLICABLE)
+    row = carrying(55, raised(first, before=50))
+    found = books(family(row, subscription("new_york", 55), logs=(first, edit, back)))
+    assert (found.set_aside, [one.changes for one in found.without_log]) == ((), [(first,)])
+
+
+def test_two_raises_whose_logs_were_both_set_aside_are_both_found_oldest_first():
+    first, second = log("new_york", 5, minutes_ago=10), log("memphis", 3, minutes_ago=8)
+    own = [
+        log("parent", seats, name=f"own{seats:+d}", minutes_ago=age, status=NOT_APPLICABLE)
+        for seats, age in ((5, 9), (3, 1))
     ]
-    snapshot = family(parent(60), subscription("new_york", 60), logs=(first, *aside))
-    assert [entry.id for entry in set_aside_by_person(snapshot)] == ["own-9", "own-1"]
-    told = replace(snapshot, logs=(replace(first, status=PROVISIONED), *aside))
-    assert set_aside_by_person(told) == ()
+    row = carrying(58, raised(first, before=50), raised(second, before=55))
+    snapshot = family(row, subscription("new_york", 55), subscription("memphis", 3), logs=(first, second, *own))
+    assert [entry.id for entry in books(snapshot).set_aside] == ["own+5", "own+3"]
+
+
+def test_a_marker_that_names_a_change_of_a_child_that_left_is_read_again_once_the_child_is_back():
+    first, own = log("new_york", 10), log("parent", 10, name="own", minutes_ago=1)
+    row, atlanta = carrying(60, raised(first, before=50)), subscription("atlanta", 50)
+    left = books(family(row, atlanta, logs=(own,)))
+    assert (left.unreadable is not None, left.lead_is_explained, left.carried) == (True, False, None)
+    back = books(family(row, atlanta, subscription("new_york", 10), logs=(first, own)))
+    assert (back.unreadable, back.carried) == (None, (first,))
 
 
 def test_a_row_without_a_quantity_is_never_counted_as_zero():

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
-from connector.domain import marker
 from connector.domain.model import (
     CatalogueEntry,
+    LicenseChangeLog,
     LogKind,
     NotAtProvider,
     NotReported,
@@ -34,11 +34,14 @@ from tests.families import (
     MANUAL,
     NOT_APPLICABLE,
     NOW,
+    PROVISIONED,
     at_provider,
+    carrying,
     environment,
     family,
     log,
     parent,
+    raised,
     subscription,
 )
 
@@ -62,10 +65,26 @@ def _family(child: Subscription | None = None, *, delta: int = 10, seats: int = 
 
 def _carried(**parent_log: Any) -> Snapshot:
     """An earlier pass raised the parent by New York's ten; the provider has not confirmed them."""
-    pending = log("new_york", 10)
-    reference = marker.encode([pending])
-    own = log("parent", 10, name="own", order_reference=reference, **parent_log)
-    return _family(the_parent=parent(60, order_reference=reference), logs=(pending, own), provider=at_provider(50))
+    return _on_its_way(log("new_york", 10), **parent_log)
+
+
+def _on_its_way(pending: LicenseChangeLog, **parent_log: Any) -> Snapshot:
+    own = log("parent", 10, name="own", minutes_ago=1, **parent_log)
+    row = carrying(60, raised(pending, before=50))
+    return _family(the_parent=row, logs=(pending, own), provider=at_provider(50))
+
+
+def _paid_and_failed() -> Snapshot:
+    """New York's ten are bought, and a person set its log to Failed."""
+    found = _on_its_way(log("new_york", 10, status=FAILED), status=PROVISIONED)
+    return replace(found, provider=at_provider(60))
+
+
+def _pushed() -> Snapshot:
+    """Work 365's own engine raised the parent by ten, and two children asked for ten."""
+    logs = (log("new_york", 10), log("atlanta", 10), log("parent", 10, name="own", minutes_ago=1))
+    rows = (subscription("atlanta", 35), subscription("new_york", 35))
+    return family(parent(60), *rows, logs=logs, provider=at_provider(50))
 
 
 def _addon(base_quantity: int = 25, *, delta: int = 5, base_open: bool = False, **base: Any) -> Snapshot:
@@ -153,7 +172,7 @@ WITNESSES: dict[str, Witness] = {
     "LS-057": _witness(_family(accounts=(replace(ACCOUNT, tenant=_OTHER),))),
     "LS-058": _witness(
         _family(
-            the_parent=parent(60, provider="manual", order_reference=marker.encode([log("new_york", 10)])),
+            the_parent=carrying(60, raised(log("new_york", 10), before=50), provider="manual"),
             provider=NotReported(),
         ),
         capabilities=MANUAL,
@@ -165,6 +184,10 @@ WITNESSES: dict[str, Witness] = {
     "LS-065": _witness(_scheduled(NOW.date() - timedelta(days=3))),
     "LS-066": _witness(_scheduled(NOW.date() + timedelta(days=3))),
     "LS-067": _witness(_family(catalogue=(CatalogueEntry("E3", "another", "Contoso", SKU),))),
+    "LS-070": _witness(_pushed(), pushes=True),
+    "LS-072": _witness(_family(the_parent=parent(50, marker_text="ls2:cut"))),
+    "LS-073": _witness(_paid_and_failed()),
+    "LS-074": _witness(_on_its_way(log("new_york", 10, status=NOT_APPLICABLE))),
     "PC-009": _witness(_family(provider=at_provider(50, is_trial=True))),
     "PC-011": _witness(replace(_family(), at_customer=(at_provider(50),)), _POOL),
 }

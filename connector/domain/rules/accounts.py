@@ -86,7 +86,7 @@ def _provider_and_account(ctx: Context) -> Objection | None:
 
 def _unsupported_provider(ctx: Context) -> Objection | None:
     parent = ctx.snapshot.parent
-    carried = ctx.books is not None and (ctx.books.parent_open or ctx.books.told_late)
+    carried = ctx.books is not None and (ctx.books.in_flight or ctx.books.told_late)
     if parent is not None and parent.provider is None and carried:
         return hold(f"the parent {parent.name!r} was raised already and has no provider any more", parent=parent.id)
     if parent is None or parent.provider in (None, "linked"):
@@ -103,7 +103,7 @@ def _wrong_tenant(ctx: Context) -> Objection | None:
     if not isinstance(view, ProviderSubscription):
         return None
     account = account_of(ctx.snapshot)
-    if isinstance(account, str) and ctx.books is not None and (ctx.books.parent_open or ctx.books.told_late):
+    if isinstance(account, str) and ctx.books is not None and (ctx.books.in_flight or ctx.books.told_late):
         # Changes that an earlier pass carried are not judged by LS-013 again: without an account they wait here.
         return hold(f"the parent was raised already and cannot be provisioned now: {account}", parent=ctx.parent.id)
     if isinstance(account, ProviderAccount) and account.tenant is not None and account.tenant != view.tenant:

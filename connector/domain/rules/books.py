@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 from connector.domain.decision import Hold, Objection
-from connector.domain.model import LicenseChangeLog, ProvisioningStatus, Unreadable
+from connector.domain.model import (
+    LicenseChangeLog,
+    ParentLog,
+    ProviderSubscription,
+    ProvisioningStatus,
+    Unreadable,
+)
 from connector.domain.rules.registry import (
     ChangeObjection,
     Context,
@@ -16,7 +23,7 @@ from connector.domain.rules.registry import (
     hold,
     wait,
 )
-from connector.domain.seats import set_aside_by_person
+from connector.domain.seats import SeatAccount
 
 
 def _incomplete(ctx: Context) -> Objection | None:
@@ -60,67 +67,196 @@ def _unreadable_provider(ctx: Context) -> Objection | None:
 
 
 def _parent_set_aside(ctx: Context) -> Objection | None:
-    set_aside = set_aside_by_person(ctx.snapshot)
-    if set_aside:
-        log = set_aside[-1]
-        return Hold(
-            "",
-            f"the parent's log {log.id} was set to Not Applicable by a person while child changes hang on it",
-            {"parent_log": log.id},
-            blocked_by=log.id,
-        )
-    return None
+    assert ctx.books is not None
+    if not ctx.books.set_aside:
+        return None
+    log = ctx.books.set_aside[-1]
+    return Hold(
+        "",
+        f"the parent's log {log.id} ({log.quantity:+d}) was set to Not Applicable by a person while child changes hang on it",
+        {"parent_log": log.id},
+        f"set log {log.id} of the parent back to Awaiting Provisioning; if Work 365 itself makes such logs Not Applicable,"
+        " set work365.parent_log: not_applicable in the configuration",
+        blocked_by=log.id,
+    )
 
 
 def _parent_failed(ctx: Context) -> Objection | None:
     assert ctx.books is not None
     failed = [log for log in ctx.books.parent_open if log.status is ProvisioningStatus.FAILED]
     if failed:
+        stopped = ", ".join(log.id for log in ctx.books.stopped)
+        first = (
+            f"resolve the cause, then set first the children's logs ({stopped}) and after them the parent's to Awaiting"
+        )
         return Hold(
             "",
             f"parent LCL {failed[0].id} failed: {failed[0].message or 'no message'}",
             {"parent_log": failed[0].id, "message": failed[0].message},
+            f"{first} Provisioning; what stays Failed is taken back" if stopped else "",
             blocked_by=failed[0].id,
         )
     return None
 
 
 def _parent_log_missing(ctx: Context) -> Objection | None:
-    assert ctx.books is not None
-    if ctx.books.log_is_missing:
-        return wait("the parent's quantity was raised, and the CRM has not made the parent's licence change log yet")
-    return None
+    books, env = ctx.books, ctx.env
+    assert books is not None
+    if not books.without_log or not books.lead_is_explained or books.surplus:
+        return None
+    seats = sum(one.group.delta for one in books.without_log)
+    said = f"the parent was raised by {seats:+d}, and the CRM has made no licence change log of it"
+    if env.parent_log is ParentLog.NONE:
+        manual = env.capabilities is not None and not env.capabilities.automatic
+        if env.policy.parent_log == "create" or not manual:
+            return None
+        return hold(
+            f"{said}, so nobody can confirm it",
+            "set policy.parent_log: create, so that linksub makes the parent's log",
+            seats=seats,
+        )
+    changed = ctx.parent.modified_on
+    if changed is not None and ctx.now - changed > LONGEST_FOR_A_LOG:
+        return hold(
+            f"{said} since {changed:%Y-%m-%d %H:%M} UTC",
+            "check that Work 365's plug-ins run; if it makes no log for changes by the API, set work365.parent_log: none"
+            " in the configuration",
+            seats=seats,
+        )
+    return wait(f"{said} yet", None if changed is None else changed + LONGEST_FOR_A_LOG, seats=seats)
+
+
+LONGEST_FOR_A_LOG = timedelta(minutes=10)
+"""How long the CRM may take to make a log before a person should look."""
 
 
 def _numbers(logs: tuple[LicenseChangeLog, ...]) -> int:
     return sum(log.quantity or 0 for log in logs)
 
 
+def _unreadable_marker(ctx: Context) -> Objection | None:
+    assert ctx.books is not None
+    if ctx.books.unreadable is None:
+        return None
+    return hold(
+        f"the marker on the parent's row ({(ctx.parent.marker_text or '')[:40]!r}…) cannot be read: {ctx.books.unreadable}",
+        marker=ctx.parent.marker_text,
+    )
+
+
+def _ambiguous(ctx: Context) -> Objection | None:
+    books = ctx.books
+    assert books is not None
+    if not books.ambiguous:
+        return None
+    carried = "one" if books.doubtful_carried == 1 else str(books.doubtful_carried)
+    awaiting = sorted(log.id for log in books.doubtful if log.is_awaiting)
+    failed = sorted(log.id for log in books.doubtful if not log.is_awaiting)
+    remedy = (
+        f"set all of these changes but {carried} to Failed; once the rest is told, set them to Awaiting Provisioning again: "
+        if awaiting
+        else f"set {carried} of these changes to Awaiting Provisioning; once that is told, the others too: "
+    )
+    return hold(
+        "a log of the parent may carry one of several open changes of its quantity, and nothing says which",
+        remedy + ", ".join(awaiting or failed),
+        changes=awaiting,
+        failed=failed,
+    )
+
+
 def _unexplained_lead(ctx: Context) -> Objection | None:
     books = ctx.books
     assert books is not None
-    if books.told_late is not None:
+    if books.lead_is_explained:
         return None
     return hold(
-        f"CRM drift of {books.lead:+d}: the parent has {books.parent_settled} settled seats, its children"
-        f" {books.children_settled}",
+        f"CRM drift of {books.drift:+d}: the parent has {books.parent_settled} settled seats, its children"
+        f" {books.children_settled}"
+        + (f", and {books.lead - books.drift:+d} are explained" if books.lead != books.drift else ""),
+        _repair_of_lead(ctx, books),
         parent_settled=books.parent_settled,
         children_settled=books.children_settled,
-        drift=books.lead,
+        drift=books.drift,
     )
+
+
+def _repair_of_lead(ctx: Context, books: SeatAccount) -> str:
+    """What ends a drift, done literally; each way leaves the provider as it is.
+
+    Where the provider stands as if the parent had never had these seats, the parent is what is wrong.
+    """
+    drift, view = books.drift, ctx.snapshot.provider
+    if isinstance(view, ProviderSubscription):
+        without = [quantity - drift for quantity in books.waypoints()]
+        if view.quantity in without and view.quantity not in books.waypoints():
+            return (
+                f"set the parent's quantity to {books.parent_quantity - drift}"
+                " and set the log that this makes to Not Applicable"
+            )
+    way = "raise" if drift > 0 else "lower"
+    by_child = f"{way} one child's quantity by {abs(drift)} and set the log that this makes to Not Applicable"
+    carried = {log.id for one in books.groups for log in one.changes}
+    same = [log for log in _open_child_logs(ctx) if log.quantity == drift and log.id not in carried]
+    if same:
+        names = ", ".join(sorted(log.id for log in same))
+        return f"if the parent's seats are those of an open change (log {names}), set that log to Provisioned; else {by_child}"
+    return by_child
+
+
+def _open_child_logs(ctx: Context) -> list[LicenseChangeLog]:
+    children = {child.id for child in ctx.snapshot.children}
+    return [log for log in ctx.snapshot.logs if log.is_open and log.subscription_id in children]
 
 
 def _unexplained_ahead(ctx: Context) -> Objection | None:
     books = ctx.books
     assert books is not None
-    if books.told_late is None or books.carried is not None:
+    if not books.lead_is_explained or books.surplus == 0:
         return None
+    right = books.parent_quantity - books.surplus
+    carried = [log for one in books.groups for log in one.changes if log.quantity == books.surplus]
+    twice = ctx.env.pushes is True and bool(carried)
+    said = (
+        f"Work 365's own engine raised the parent by {books.surplus:+d} a second time"
+        if twice
+        else f"somebody changed the parent itself by {books.surplus:+d} (from {right} to {books.parent_quantity} seats)"
+        " and no child change explains it"
+    )
+    hint = (
+        ""
+        if ctx.env.pushes is not None
+        else ("; if Work 365's own engine raises parents, set work365.pushes: yes in the configuration")
+    )
     return hold(
-        f"somebody changed the parent itself by {books.ahead:+d} (from {books.parent_settled} to"
-        f" {books.parent_quantity} seats) and no child change explains it",
+        said,
+        f"set the parent's quantity back to {right}; what this makes settles with it{hint}",
         parent_settled=books.parent_settled,
         parent_quantity=books.parent_quantity,
-        drift=books.ahead,
+        drift=books.surplus,
+    )
+
+
+def _paid_not_told(ctx: Context) -> Objection | None:
+    books = ctx.books
+    if books is None or not books.paid:
+        return None
+    names = ", ".join(log.id for log in books.paid)
+    return hold(
+        f"{_numbers(books.paid):+d} seats are confirmed at the provider, and the location's log is Failed ({names})",
+        f"set log {names} to Awaiting Provisioning: it is told without another order; or order the opposite change",
+        logs=[log.id for log in books.paid],
+    )
+
+
+def _settled_by_hand(ctx: Context) -> Objection | None:
+    books = ctx.books
+    if books is None or not books.by_hand:
+        return None
+    names = ", ".join(log.id for log in books.by_hand)
+    return wait(
+        f"a person settled changes before the provider confirmed them ({names}): they still count, and are ordered",
+        logs=[log.id for log in books.by_hand],
     )
 
 
@@ -168,7 +304,8 @@ RULES = (
         1,
         "work365 facts §9.35",
         columns=("status",),
-        remedy="set the parent's log back to Awaiting Provisioning, or settle the children's logs by hand",
+        remedy="set the log that the report names back to Awaiting Provisioning; or set work365.parent_log: not_applicable"
+        " in the configuration, if Work 365 itself makes such logs Not Applicable",
         function=_parent_set_aside,
     ),
     Rule(
@@ -180,6 +317,7 @@ RULES = (
         "work365 facts §9.5; design §4 step 2",
         columns=("status", "message"),
         remedy="resolve the cause, then set the parent's log to Awaiting Provisioning; the children follow by themselves",
+        still_tells=True,
         function=_parent_failed,
     ),
     Rule(
@@ -190,19 +328,48 @@ RULES = (
         3,
         "design §4 steps 5 and 7",
         severity=Severity.WARNING,
-        remedy="nothing to do: the next run looks again; if it lasts, check that Work 365's plug-ins run",
+        remedy="nothing to do: the next run looks again",
+        still_tells=True,
         function=_parent_log_missing,
-        shown_by=("tests/unit/test_decide.py::test_a_raised_parent_whose_log_the_crm_has_not_made_yet_is_waited_for",),
+        shown_by=("tests/unit/test_carried.py::test_a_parent_log_that_comes_late_is_waited_for",),
+    ),
+    Rule(
+        "LS-072",
+        "A marker that cannot be read is not guessed: its family is held until a person has looked.",
+        Scope.FAMILY,
+        Stage.PRE_OPERATION,
+        0,
+        "design §4.2",
+        columns=("order_reference",),
+        remedy="link a child that left the parent back to it; else empty the marker's column on the parent's row, and do"
+        " what the next run then says",
+        looks_twice=True,
+        function=_unreadable_marker,
+        shown_by=("tests/unit/test_carried.py::test_a_marker_that_was_altered_holds_its_family",),
+    ),
+    Rule(
+        "LS-070",
+        "A log of the parent that may carry several open changes is not given to one of them by chance.",
+        Scope.FAMILY,
+        Stage.PRE_OPERATION,
+        4,
+        "design §4.2 (the CRM's own engine)",
+        columns=("quantity",),
+        remedy="set all of the changes that the report names but one to Failed; once the rest is told, set them to"
+        " Awaiting Provisioning again",
+        function=_ambiguous,
+        shown_by=("tests/unit/test_carried.py::test_two_open_changes_of_one_quantity_make_a_push_ambiguous",),
     ),
     Rule(
         "LS-015",
-        "What parent and children have settled is equal, or earlier passes explain the difference.",
+        "What parent and children have settled is equal, or the changes that an earlier pass carried explain the difference.",
         Scope.FAMILY,
         Stage.PRE_OPERATION,
         4,
         "work365 facts §9.15; design §4 step 1",
         columns=("quantity",),
-        remedy="either put the difference on a child (with its log Not Applicable), or correct the parent's quantity back",
+        remedy="change one child, or the parent, as the report says, and set the log that this makes to Not Applicable",
+        looks_twice=True,
         function=_unexplained_lead,
     ),
     Rule(
@@ -213,8 +380,35 @@ RULES = (
         4,
         "work365 facts §9.49; design §4 step 1",
         columns=("quantity",),
-        remedy="either set the parent's quantity back, or make the same change on a child and the parent's log Not Applicable",
+        remedy="set the parent's quantity back to the number that the report says; or set work365.pushes: yes in the"
+        " configuration, if Work 365's own engine raises parents",
+        looks_twice=True,
         function=_unexplained_ahead,
+    ),
+    Rule(
+        "LS-073",
+        "Seats that the provider confirmed for a change that a person failed are told; they stop nobody.",
+        Scope.FAMILY,
+        Stage.POST_OPERATION,
+        5,
+        "design §4.2",
+        columns=("status",),
+        severity=Severity.WARNING,
+        remedy="set the location's log to Awaiting Provisioning: it is told without another order; or order the opposite change",
+        function=_paid_not_told,
+        shown_by=("tests/unit/test_carried.py::test_seats_that_are_paid_for_a_failed_change_are_told_and_stop_nobody",),
+    ),
+    Rule(
+        "LS-074",
+        "A carried change that a person settled by hand still counts as carried, and that is told.",
+        Scope.FAMILY,
+        Stage.POST_OPERATION,
+        6,
+        "design §4.2",
+        columns=("status",),
+        severity=Severity.INFO,
+        function=_settled_by_hand,
+        shown_by=("tests/unit/test_carried.py::test_a_carried_change_that_a_person_settled_still_counts",),
     ),
     Rule(
         "LS-059",
@@ -236,6 +430,7 @@ RULES = (
         "work365 facts §9.18",
         columns=("quantity", "state"),
         remedy="suspend or cancel the parent by hand, or let auto-renew run out; then set the child's log by hand",
+        still_tells=True,
         function=_last_child,
     ),
 )

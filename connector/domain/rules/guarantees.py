@@ -40,6 +40,7 @@ def kept(
     )
 
 
+_CARRIED = "tests/unit/test_carried.py"
 _CRM = "tests/contract/test_crm_repository.py"
 _JOURNAL = "tests/unit/test_journal_port.py"
 _PUSHING = "tests/contract/test_partner_center_writing.py"
@@ -85,9 +86,10 @@ RULES = (
     ),
     kept(
         "LS-023",
-        "Only the parent's quantity and Order Reference are written; its log is made by the CRM, never by linksub.",
-        "work365 facts §9.23",
-        "the Crm port, which has a write for one and no call that creates a row",
+        "Of the parent only quantity and marker are written; its log is the CRM's to make, and linksub's only where the CRM"
+        " makes none and the policy says so.",
+        "work365 facts §9.23; design §4 step 5, §4.2",
+        "FamilyChange of the Crm port, which has nothing else; policy.parent_log with work365.parent_log: none",
         columns=("quantity", "order_reference"),
     ),
     kept(
@@ -109,8 +111,8 @@ RULES = (
     kept(
         "LS-026",
         "After a death between parent and provider the next run finds what the parent carries and adds nothing twice.",
-        "work365 facts §9.26; design §4 step 1",
-        "the marker in the parent's Order Reference, written in the same request as its quantity",
+        "work365 facts §9.26; design §4 step 1, §4.2",
+        "the marker on the parent's row, written in the same request as its quantity; at rest a person's text is back",
         columns=("order_reference",),
     ),
     kept(
@@ -305,9 +307,9 @@ RULES = (
     ),
     kept(
         "LS-061",
-        "A pass carries as many changes as the parent's Order Reference can name; the rest goes in the next round.",
-        "design §4 step 1",
-        "decide(): the capacity of the marker",
+        "A raise carries as many changes as the marker's column has room to name, and to take back; the rest goes in the next.",
+        "design §4.2",
+        "decide(): the length of the marker with the new group, and with one that takes it back",
         columns=("order_reference",),
         shown_by=(
             "tests/unit/test_decide.py"
@@ -336,6 +338,54 @@ RULES = (
         " or allow it once: linksub apply FILE --allow LIMIT=VALUE",
     ),
     kept(
+        "LS-075",
+        "A journal that does not know what the parent's row names is another's or an older one: that is said, and it is not"
+        " believed.",
+        "design §4.2, §5",
+        "sync.knowledge: markers that this journal noted, held against the row",
+        stage=Stage.PRE_OPERATION,
+        severity=Severity.WARNING,
+        remedy="if several hosts work on one organisation, give them one journal (state.url)",
+    ),
+    kept(
+        "LS-076",
+        "While an order has no answer, no order for another number goes to that subscription for fifteen minutes.",
+        "design §5 item 4",
+        "sync.ordering: open intents of the family (the same number may go again at once, under a new request id)",
+        stage=Stage.PRE_OPERATION,
+        severity=Severity.WARNING,
+        remedy="nothing to do: it goes by itself after that time",
+    ),
+    kept(
+        "LS-077",
+        "A read of the provider that contradicts what it confirmed shortly before, without a cause, is read again.",
+        "design §5 items 3 and 4",
+        "sync.ordering: the last confirmed order of the family, for fifteen minutes",
+        stage=Stage.PRE_OPERATION,
+        severity=Severity.WARNING,
+        remedy="nothing to do: it is read again until the provider shows what it confirmed, or fifteen minutes are over",
+    ),
+    kept(
+        "LS-078",
+        "Seats that are ordered and given back for one family within a day are bounded, over all runs.",
+        "design §5, §8",
+        "sync.ordering: policy.limits.seats_per_family_and_day, counted in the journal",
+        columns=("quantity",),
+        stage=Stage.PRE_OPERATION,
+        severity=Severity.ERROR,
+        remedy="find out what moves it back and forth (linksub journal list); if it is right, raise"
+        " policy.limits.seats_per_family_and_day",
+    ),
+    kept(
+        "LS-079",
+        "After an order without an answer the family is looked at for a day, idle or not; an order that arrives late is told.",
+        "design §5 item 4",
+        "sync.run selects what the journal watches; sync.endings compares provider and parent",
+        stage=Stage.POST_OPERATION,
+        severity=Severity.ERROR,
+        remedy="set the quantity back in Partner Center, or let the next change of a child do it",
+    ),
+    kept(
         "LS-069",
         "While a kill switch is on, in the CRM or in the state directory, no family is started.",
         "design §8; reliability facts",
@@ -343,5 +393,16 @@ RULES = (
         stage=Stage.PRE_VALIDATION,
         severity=Severity.WARNING,
         remedy="find out why it was set, then set it off",
+    ),
+    kept(
+        "LS-071",
+        "A carried change that a person stops is taken back, and nothing is raised before raise and take-back are settled.",
+        "design §4.2",
+        "decide(): take_back, and what waits while the books are halfway",
+        columns=("quantity", "status"),
+        shown_by=(
+            f"{_CARRIED}::test_a_failed_carried_change_is_taken_back_and_its_siblings_go_on",
+            f"{_CARRIED}::test_between_a_raise_and_its_take_back_nothing_is_raised",
+        ),
     ),
 )

@@ -10,7 +10,7 @@ def _provider_drift(ctx: Context) -> ChangeObjection | None:
     view, books = ctx.snapshot.provider, ctx.books
     if not isinstance(view, ProviderSubscription) or books is None or ctx.policy.provider_drift == "push":
         return None
-    if view.quantity == ctx.goal or view.quantity in books.waypoints():
+    if view.quantity == ctx.goal or view.quantity in books.waypoints() or view.quantity in ctx.env.own_targets:
         return None
     return ChangeObjection(
         hold(

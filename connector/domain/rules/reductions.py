@@ -166,6 +166,7 @@ RULES = (
         "design §8",
         columns=("quantity",),
         remedy="set policy.decreases: allow",
+        still_tells=True,
         function=_held_by_policy,
     ),
     Rule(
@@ -177,6 +178,7 @@ RULES = (
         "work365 facts §9.17, §9.45; Partner Center facts §6.1",
         columns=("quantity",),
         remedy="repeat the decrease at the renewal, or move the seats to another location",
+        still_tells=True,
         function=_provider_window,
     ),
 )

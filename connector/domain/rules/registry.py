@@ -15,7 +15,7 @@ from enum import IntEnum, StrEnum
 
 from connector.domain.calendar import Calendar
 from connector.domain.decision import Hold, Objection, Refuse, Skip, Wait
-from connector.domain.model import Capabilities, LicenseChangeLog, Snapshot, Subscription
+from connector.domain.model import Capabilities, LicenseChangeLog, ParentLog, Snapshot, Subscription
 from connector.domain.policy import Policy
 from connector.domain.seats import SeatAccount
 
@@ -68,7 +68,16 @@ class Environment:
     now: datetime
     capabilities: Capabilities | None
     """Of the parent's provider plug-in; None if no plug-in has the parent's provider key."""
-    marker_capacity: int = 24
+    marker_capacity: int = 100
+    """Characters (UTF-16 units) that fit into the marker's column."""
+    parent_log: ParentLog | None = None
+    """What the CRM does with the parent's own log, as declared or observed; None if that is not known."""
+    pushes: bool | None = None
+    """Whether the CRM's own engine raises parents; None if nobody declared it."""
+    own_targets: frozenset[int] = frozenset()
+    """Quantities to which writes of ours may have brought the provider, or may yet: waypoints, never drift."""
+    mends: frozenset[int] = frozenset()
+    """Quantities that the provider confirmed to this very unit of work: where the CRM moved on meanwhile, it is set right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,10 @@ class Rule:
     kept_by: str = ""
     missing: str = ""
     shown_by: tuple[str, ...] = ()
+    looks_twice: bool = False
+    """Whether what it finds may come of reading while somebody works: it is told only after a second look."""
+    still_tells: bool = False
+    """Whether a stop of this rule says nothing against what the provider side has confirmed: children are told that."""
 
     def __post_init__(self) -> None:
         if (self.function is None) != (self.scope is Scope.GUARANTEE):

@@ -19,7 +19,14 @@ from connector.errors import ConnectorError, OutcomeUnknown, PreconditionFailed,
 from connector.http.transport import Answer, Transport, json_body
 from connector.providers.partner_center.errors import SERVICE, explained, is_json
 from connector.providers.partner_center.paging import read_collection
-from connector.providers.partner_center.resource import Resource, etag, is_new_commerce, read_subscription, renews
+from connector.providers.partner_center.resource import (
+    Resource,
+    etag,
+    is_new_commerce,
+    outgoing,
+    read_subscription,
+    renews,
+)
 from connector.providers.partner_center.schedule import (
     ScheduledInstructions,
     adjust_schedule,
@@ -139,8 +146,6 @@ class PartnerCenter:
         kept = self._take(tenant, subscription_id)
         if kept is None:
             raise _refuse(_SET, f"subscription {subscription_id} was not read just before, so it is not changed")
-        if quantity < 1:
-            raise _refuse(_SET, f"{quantity} seats cannot be set on subscription {subscription_id}")
         if kept.get("quantity") != expected.quantity or _key(expected.tenant, expected.id) != _key(
             tenant, subscription_id
         ):
@@ -150,7 +155,7 @@ class PartnerCenter:
                 f"and read last at {kept.get('quantity')}",
             )
         _require_renewal_switch(kept, subscription_id, _SET)
-        answer = self._patch(tenant, subscription_id, {**kept, "quantity": quantity}, _SET, request_id)
+        answer = self._patch(tenant, subscription_id, {**kept, "quantity": quantity}, _SET, request_id, seats=quantity)
         return _confirmed(answer, tenant, subscription_id, quantity)
 
     def restore_schedule(
@@ -160,11 +165,13 @@ class PartnerCenter:
         instructions: ScheduledInstructions,
         request_id: str,
         *,
+        seats: int,
         was: ScheduledInstructions | None = None,
     ) -> ProviderSubscription:
         """Write scheduled changes back that a change of seats deleted, and return the subscription as it then reads.
 
-        ``instructions`` are what shall be scheduled, ``was`` what was scheduled before the change of seats. Nothing is
+        ``instructions`` are what shall be scheduled, ``seats`` what the subscription has (the body carries them again, so
+        one that was read with another number is not sent), ``was`` what was scheduled before the change of seats. Nothing is
         written when the subscription says them already. Raises PreconditionFailed when it holds scheduled changes that
         are neither (a person was there first), ProtocolError when renewal was off although a change of the next term
         needs it on, OutcomeUnknown when the write went through and a read does not show it, and what
@@ -193,7 +200,7 @@ class PartnerCenter:
         if instructions.auto_renew is not None:
             body["autoRenewEnabled"] = instructions.auto_renew
         _require_renewal_switch(body, subscription_id, _RESTORE)
-        self._patch(tenant, subscription_id, body, _RESTORE, request_id)
+        self._patch(tenant, subscription_id, body, _RESTORE, request_id, seats=seats)
         after = self._read(tenant, subscription_id)
         if not instructions.agrees_with(read_schedule(after)):
             raise OutcomeUnknown(
@@ -211,17 +218,24 @@ class PartnerCenter:
         return found.to_json() if found is not None else None
 
     def keep_scheduled_change(
-        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, kept: str, delta: int, request_id: str
+        self,
+        tenant: TenantId,
+        subscription_id: ProviderSubscriptionId,
+        kept: str,
+        delta: int,
+        request_id: str,
+        *,
+        seats: int,
     ) -> ProviderSubscription | None:
         """Write back what :meth:`scheduled_change` gave, moved by ``delta`` seats; see :meth:`restore_schedule`."""
         was = instructions_from_json(kept)
         wanted = adjust_schedule(was, delta) if was is not None else None
         if wanted is None:
             return None
-        return self.restore_schedule(tenant, subscription_id, wanted, request_id, was=was)
+        return self.restore_schedule(tenant, subscription_id, wanted, request_id, seats=seats, was=was)
 
     def schedule_quantity(
-        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, quantity: int, request_id: str
+        self, tenant: TenantId, subscription_id: ProviderSubscriptionId, quantity: int, request_id: str, *, seats: int
     ) -> ProviderSubscription:
         """Schedule a number of seats for the renewal, product and term unchanged.
 
@@ -233,7 +247,7 @@ class PartnerCenter:
         wanted = with_quantity(present, quantity) if present is not None else plain_renewal(resource, quantity)
         if wanted is None or renews(resource) is not True:
             raise _refuse(_RESTORE, f"nothing can be scheduled for the renewal of subscription {subscription_id}")
-        return self.restore_schedule(tenant, subscription_id, wanted, request_id, was=present)
+        return self.restore_schedule(tenant, subscription_id, wanted, request_id, seats=seats, was=present)
 
     def _read(self, tenant: TenantId, subscription_id: ProviderSubscriptionId) -> Resource:
         with explained():
@@ -257,7 +271,13 @@ class PartnerCenter:
         resource: Resource,
         operation: str,
         request_id: str,
+        *,
+        seats: int,
     ) -> Answer:
+        try:
+            resource = outgoing(resource, seats)
+        except ValueError as problem:
+            raise _refuse(operation, f"nothing was sent for subscription {subscription_id}: {problem}") from problem
         headers = {**self._headers(), "MS-RequestId": request_id, "Content-Type": "application/json"}
         tag = etag(resource)
         if tag is not None:

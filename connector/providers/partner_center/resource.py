@@ -57,6 +57,23 @@ def whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+MOST_SEATS = 2**31 - 1
+
+
+def outgoing(resource: Resource, seats: int) -> Resource:
+    """The one way in which a body that carries seats leaves: whole, at least one, and those that the decision names.
+
+    Everything that is sent back was read from the service, and an odd read (60.0, "60", true, null, −5) must never go out
+    as an order. Raises ValueError.
+    """
+    found = resource.get("quantity")
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= MOST_SEATS:
+        raise ValueError(f"{found!r} is no number of seats that can be ordered")
+    if isinstance(seats, bool) or found != seats:
+        raise ValueError(f"the body carries {found} seats and the decision names {seats}")
+    return resource
+
+
 def is_new_commerce(resource: Resource) -> bool:
     """Whether the subscription belongs to the new commerce: its offer is ``product:sku:availability``, not a GUID."""
     product_type = resource.get("productType")

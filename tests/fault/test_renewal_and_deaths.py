@@ -1,0 +1,104 @@
+"""What is scheduled for the renewal outlives the process that deleted it, by whatever way the family comes to its end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import connector.sandbox
+from connector.cli.rehearsal import CRASHED, Rehearsal
+from connector.sandbox.grammar import RunStep, Step
+from connector.sandbox.scenario import load_scenario
+
+STORY = Path(connector.sandbox.__file__).parent / "scenarios" / "scheduled_change_survives.yaml"
+BEFORE, SCHEDULED = 50, 40
+
+
+class Story:
+    """A purchase whose process dies when the order has deleted what was scheduled."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        self.rehearsal = rehearsal
+
+    def grow(self, by: int) -> None:
+        self.rehearsal.sandbox.perform(Step.model_validate({"change": {"subscription": "ny-e3", "by": by}}))
+
+    def run(self, **step: object) -> int:
+        return self.rehearsal.run(RunStep.model_validate(step))
+
+    def dies(self) -> None:
+        """Right after its order."""
+        assert self.run(crash_after="purchased") == CRASHED
+        assert self.scheduled() == (BEFORE + 10, None)
+
+    def wait(self, minutes: int) -> None:
+        self.rehearsal.sandbox.clock.advance(timedelta(minutes=minutes))
+
+    def scheduled(self) -> tuple[int, int | None]:
+        bought = self.rehearsal.sandbox.world.bought("p-e3")
+        assert bought is not None
+        return bought.quantity, None if bought.scheduled is None else bought.scheduled["quantity"]
+
+
+@pytest.fixture
+def story():
+    with Rehearsal(load_scenario(STORY)) as rehearsal:
+        story = Story(rehearsal)
+        story.grow(10)
+        yield story
+
+
+def test_the_next_run_moves_it_by_its_own_seats_as_well(story: Story) -> None:
+    story.dies()
+    story.grow(3)
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE + 13, SCHEDULED + 13)
+
+
+def test_when_another_host_came_first_it_is_still_written_back(story: Story) -> None:
+    story.dies()
+    story.wait(11)
+    assert story.run(host="b", journal="own") == 0
+    assert story.scheduled() == (BEFORE + 10, None)
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE + 10, SCHEDULED + 10)
+
+
+def test_it_is_moved_by_what_another_host_ordered_meanwhile(story: Story) -> None:
+    story.dies()
+    story.grow(-4)
+    story.wait(11)
+    assert story.run(host="b", journal="own") == 0
+    story.wait(16)
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE + 6, SCHEDULED + 6)
+
+
+def test_a_confirmed_order_whose_process_died_before_it_wrote_it_back_is_remembered(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("connector.sync.renewal.RenewalKeeper.restore", dies)
+        with pytest.raises(SystemExit):
+            story.run()
+    assert story.scheduled() == (BEFORE + 10, None)
+    story.wait(11)
+    assert story.run(host="b", journal="own") == 0
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE + 10, SCHEDULED + 10)
+
+
+def test_once_it_is_there_nothing_is_looked_at_again(story: Story) -> None:
+    story.dies()
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE + 10, SCHEDULED + 10)
+    story.run(host="b", journal="own")
+    seen = story.rehearsal.sandbox.writes()
+    assert story.run() == 0
+    assert story.rehearsal.sandbox.writes() == seen
+    assert story.rehearsal.calls[-1] < 10
