@@ -10,6 +10,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -36,10 +37,15 @@ class Bell:
         self._queue.put(None)
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long; True as soon as it was rung."""
-        if not self._rung:
+        """Wait at most so long; True as soon as it was rung, or within a second of it.
+
+        A signal that comes in the instant before the wait begins does not wake it: Python's handler runs only once the
+        wait is over. So no single wait is long.
+        """
+        until = time.monotonic() + seconds
+        while not self._rung and (left := until - time.monotonic()) > 0:
             with suppress(queue.Empty):
-                self._queue.get(timeout=seconds)
+                self._queue.get(timeout=min(left, 1.0))
         return self._rung
 
 
