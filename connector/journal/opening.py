@@ -145,10 +145,12 @@ def _prepare(path: Path) -> None:
 
 
 def _attempt(path: Path, busy_seconds: float) -> SqlJournal:
-    inspection = engines.inspect_file(path, busy_seconds)
-    _accept(inspection, str(path))
-    engine = engines.file_engine(path, busy_seconds)
-    return _ready(engine, SqlJournal(engine, str(path)), inspection.version)
+    # A name in the file that is no text is damage too, and is said as a ValueError: told here, where damage is met.
+    with telling(str(path), "open it"):
+        inspection = engines.inspect_file(path, busy_seconds)
+        _accept(inspection, str(path))
+        engine = engines.file_engine(path, busy_seconds)
+        return _ready(engine, SqlJournal(engine, str(path)), inspection.version)
 
 
 def _accept(inspection: Inspection, name: str) -> None:

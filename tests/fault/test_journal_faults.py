@@ -396,6 +396,21 @@ def test_no_flipped_bytes_ever_make_another_intent(journal_path: Path, tmp_path:
     assert verdicts["refused"] <= 2, verdicts
 
 
+@pytest.mark.parametrize("name", [b"intents", b"linksub_journal", b"ix_intents", b"CREATE TABLE", b"audit"])
+def test_a_name_that_is_no_text_any_more_is_damage_and_is_set_aside(journal_path: Path, name: bytes) -> None:
+    filled(journal_path)
+    sound = journal_path.read_bytes()
+    places = [at for at in range(len(sound)) if sound.startswith(name, at)][:6]
+    assert places
+    for at in places:
+        for offset in (0, len(name) // 2):
+            flipped = bytearray(sound)
+            flipped[at + offset] ^= 0x80
+            journal_path.write_bytes(flipped)
+            with open_journal(journal_path, now=NOW) as journal:
+                assert journal.verify() == [] or journal.recovered_from is None
+
+
 def test_damage_that_comes_while_the_journal_is_open_stops_the_run(journal_path: Path) -> None:
     filled(journal_path)
     with open_journal(journal_path, now=NOW) as journal:
