@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from connector.domain.marker import Group, reference
-from connector.domain.model import LicenseChangeLog, LogId, ParentLog, ProvisioningStatus, SubscriptionId
+from connector.domain.model import LicenseChangeLog, LogId, ParentLog, ProvisioningStatus
 
 MOST_STEPS = 20_000
 """How many partial matches are tried before a family's figures count as unexplained."""
@@ -286,11 +286,8 @@ def _onwards(book: Book, free: Sequence[LicenseChangeLog], partial: _Partial) ->
         yield _Partial(at + 1, (*logs, log), pushed)
     if _may_be_pushed(book, log):
         taken = {change.id for change, _ in pushed}
-        tried: set[SubscriptionId] = set()  # of equal changes of one child the oldest goes first: trying the others too
-        for change in free:  # would only double the ways
-            fits = change.quantity == log.quantity and change.created_on <= log.created_on
-            if change.id not in taken and fits and change.subscription_id not in tried:
-                tried.add(change.subscription_id)
+        for change in free:
+            if change.id not in taken and change.quantity == log.quantity and change.created_on <= log.created_on:
                 yield _Partial(at + 1, logs, (*pushed, (change, log)))
     yield _Partial(at + 1, logs, pushed)
 

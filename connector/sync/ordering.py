@@ -27,7 +27,7 @@ from connector.sync.in_hand import FamilyInHand
 from connector.sync.knowledge import LOOK_AGAIN, SETTLED_FOR, UNKNOWN_QUIET, WATCH
 from connector.sync.outcome import FamilyState
 from connector.sync.pauses import BACKOFF, Pause
-from connector.sync.ports import Fulfilment, Intent, IntentState
+from connector.sync.ports import Fulfilment, Intent, IntentKind, IntentState
 from connector.sync.provisioning import Confirmed, NotDone, Provisioning, RefusedByProvider, Unanswered
 from connector.sync.renewal import Kept, Later, Lost, RenewalKeeper
 from connector.sync.safeguard import Halt
@@ -265,7 +265,7 @@ class Ordering:
         this very moment."""
         self._intent = None
         for intent in self._hand.journal.open_intents(self._hand.family):
-            if not self._may_be_under_way(intent):
+            if not self._may_be_under_way(intent, seen):
                 self._close(intent, seen, "the family was settled")
 
     def close_moot(self, decision: FamilyDecision) -> None:
@@ -273,7 +273,7 @@ class Ordering:
         for long enough."""
         now, view, books = self._hand.clock.now(), self._hand.snapshot.provider, decision.books
         for intent in self._hand.journal.open_intents(self._hand.family):
-            if self._may_be_under_way(intent):
+            if self._may_be_under_way(intent, self._hand.snapshot):
                 continue
             readable = isinstance(view, ProviderSubscription) and intent.provider_subscription == view.id
             shown = isinstance(view, ProviderSubscription) and view.quantity == intent.target
@@ -294,11 +294,15 @@ class Ordering:
         except StepRefused as refused:
             logger.info("family %s: %s", self._hand.family, refused)
 
-    def _may_be_under_way(self, intent: Intent) -> bool:
-        """Whether another host may be sending it now: it is of another run, and younger than any request can be."""
-        is_ours = intent.run_id == self._hand.context.run_id
+    def _may_be_under_way(self, intent: Intent, seen: Snapshot) -> bool:
+        """Whether another host may be sending it now: it is of another run, younger than any request can be, and what the
+        provider shows does not say that it was done (one for the renewal changes no seats)."""
+        view = seen.provider
+        shown = isinstance(view, ProviderSubscription) and view.quantity == intent.target
+        is_done = shown and intent.kind is IntentKind.QUANTITY
         waits = intent.state in (IntentState.PLANNED, IntentState.SENDING)
-        return not is_ours and waits and self._hand.clock.now() < intent.created_at + LONGEST_REQUEST
+        is_young = self._hand.clock.now() < intent.created_at + LONGEST_REQUEST
+        return intent.run_id != self._hand.context.run_id and waits and is_young and not is_done
 
     def _money(self) -> Provisioning:
         hand = self._hand

@@ -124,7 +124,9 @@ class Game:
             before = town.world.sandbox.writes()
             code = self.run(town.hosts[number % 2])
             done = self._people_do_what_is_asked()
-            left = [text for oracle in town.oracles.values() for text in (*oracle.left(), *oracle.at_rest())]
+            left = [
+                text for oracle in town.oracles.values() for text in (*oracle.left(), *oracle.at_rest(engine=False))
+            ]
             is_silent = code == 0 and not done and not left and town.world.sandbox.writes() == before
             silent = silent + 1 if is_silent else 0
             if silent == len(town.hosts):

@@ -107,20 +107,9 @@ def test_whoever_sleeps_through_its_lease_wakes_up_to_nothing_left_and_sends_not
             rehearsal.sandbox.clock.advance(timedelta(minutes=11))
             met.append(run(rehearsal, config=elsewhere))
 
-        # After its parent write, right before it asks the provider for the last time.
-        asleep = Before(lambda: setattr(asleep_again, "_do", sleep), method="PATCH", to="/api/data/")
-        asleep_again = Before(lambda: None, method="GET")
-        asleep_again._do = None
-
-        class Both:
-            def before(self, request: requests.PreparedRequest) -> None:
-                asleep_again.before(request)
-                asleep.before(request)
-
-            def after(self, response: requests.Response) -> None:
-                pass
-
-        first = run_once(rehearsal.config, RunRequest(parallel=1), clock=rehearsal.sandbox.clock, observer=Both())
+        # Under its lease, right before it asks the provider, and so before all that is decided.
+        asleep = Before(sleep, method="GET", to="/subscriptions/")
+        first = run_once(rehearsal.config, RunRequest(parallel=1), clock=rehearsal.sandbox.clock, observer=asleep)
         assert met[0].exit_code is ExitCode.DONE
         assert bought(rehearsal) == 1
         assert first.exit_code in (ExitCode.DONE, ExitCode.TRY_LATER)

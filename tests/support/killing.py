@@ -30,7 +30,7 @@ from connector.sandbox.wire import Request, Response
 from tests.harness.checkpoint import Checkpoint
 from tests.support.oracles import Oracle
 from tests.support.people import People
-from tests.support.worlds import Event, Family, Watched, World
+from tests.support.worlds import Event, Family, Watched, Ways, World
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,7 +78,7 @@ def organisation() -> World:
     }
     sandbox = Sandbox(build_scenario(content))
     watched = tuple(Watched(sandbox, family) for family in FAMILIES)
-    return World(sandbox, watched, pushes=False, parent_log="makes", engine=False, start=Checkpoint(sandbox))
+    return World(sandbox, watched, Ways(), Checkpoint(sandbox))
 
 
 @dataclass(eq=False, slots=True)
