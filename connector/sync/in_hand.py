@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID, uuid5
 
 from connector.domain.decide import decide
@@ -21,6 +22,11 @@ from connector.sync.outcome import Effect
 from connector.sync.ports import AuditEntry, Clock, Crm, FamilyChange, FamilyRows, Journal, LogUpdate, NewLog
 
 _NAMESPACE = UUID("4f2b8a16-70a5-4f0e-8c3b-0d5a4c1e9b77")
+
+OLD = timedelta(seconds=2)
+"""How old the provider's word may be when seats are ordered on it: longer than two requests take that go well."""
+MOST_TIMES = 5
+"""How often one unit of work looks again for that reason alone."""
 
 
 class FamilyInHand:
@@ -42,14 +48,28 @@ class FamilyInHand:
         self.log_names: dict[LogId, str] = {}
         self.confirmed: set[int] = set()
         self.is_fresh = False
+        self._looked_again = 0
         self._crm = crm
-        self._looking = Looking(crm, context.providers)
+        self._looking = Looking(crm, context.providers, clock)
 
     def look(self) -> None:
         """Read the provider, then the CRM."""
         self.snapshot = self._looking.look(self.snapshot)
         self.is_fresh = True
         self.knowledge.compare(self.snapshot)
+
+    def look_if_old(self) -> bool:
+        """Look again if something may have come between; True if so, and then it is decided again.
+
+        Fresh is what was read in this order with nothing else between. A request that had to be sent again takes seconds
+        to minutes, in which a person may have changed the provider: then it is read again, a few times at most, so that
+        services that are always slow still come to an end.
+        """
+        if self.is_fresh and (self._looking.age() <= OLD or self._looked_again >= MOST_TIMES):
+            return False
+        self._looked_again += self.is_fresh
+        self.look()
+        return True
 
     def environment(self) -> Environment:
         """What a decision about the family depends on now, besides its rows."""

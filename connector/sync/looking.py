@@ -7,11 +7,12 @@ what is written (design §5).
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from connector.domain.model import NotReported, ProviderView, Snapshot
 from connector.errors import ProtocolError
 from connector.sync.gather import Providers, fulfilment_of, read_one, selection_for, snapshots, tenant_of
-from connector.sync.ports import Crm, FamilyRows
+from connector.sync.ports import Clock, Crm, FamilyRows
 
 _MOST_LOOKS = 3
 """How often a family may turn out to be another one than was known, or to be tied to another subscription, in one look."""
@@ -20,9 +21,15 @@ _MOST_LOOKS = 3
 class Looking:
     """Reads one family again and again."""
 
-    def __init__(self, crm: Crm, providers: Providers) -> None:
+    def __init__(self, crm: Crm, providers: Providers, clock: Clock) -> None:
         self._crm = crm
         self._providers = providers
+        self._clock = clock
+        self._answered_at = clock.now()
+
+    def age(self) -> timedelta:
+        """How long ago the provider answered the last look."""
+        return self._clock.now() - self._answered_at
 
     def look(self, known: Snapshot) -> Snapshot:
         """The family as it is now. Raises ProtocolError if it is gone, and what reading raises."""
@@ -30,6 +37,7 @@ class Looking:
         for _ in range(_MOST_LOOKS):
             asked = self._whom_to_ask(found)
             view = self._ask(found)
+            self._answered_at = self._clock.now()
             rows = self._crm.read_again(found)
             found = self.assembled(rows, found, view)
             # A read that took several requests leaves the provider's word old: somebody may have been there meanwhile.

@@ -87,8 +87,7 @@ class Ordering:
     def order(self, decision: FamilyDecision, action: SetProviderQuantity) -> Pause | Halt | None:
         """Order seats, on what was read just now: the provider first, the CRM second. None: decide again."""
         hand, view = self._hand, self._hand.snapshot.provider
-        if not hand.is_fresh:
-            hand.look()
+        if hand.look_if_old():
             return None
         assert isinstance(view, ProviderSubscription)
         waits = self.old_read(decision) or self._quiet(action)
@@ -358,8 +357,7 @@ class Ordering:
         """A decrease that cannot go now is promised for the renewal (policy ``refused_decrease: schedule``)."""
         hand, view = self._hand, self._hand.snapshot.provider
         assert isinstance(view, ProviderSubscription)
-        if not hand.is_fresh and not hand.confirmed:
-            hand.look()
+        if not hand.confirmed and hand.look_if_old():
             return None
         found = self._renewal().schedule(view, action)
         hand.is_fresh = False
