@@ -23,7 +23,6 @@ SETTLED_FOR = timedelta(minutes=10)
 """How old the parent's last change must be before a provider that has the target already counts without a write of ours."""
 LAG = timedelta(minutes=15)
 """How long a read of the provider may contradict what it confirmed before."""
-LOOK_AGAIN = timedelta(seconds=30)
 FOREIGN_JOURNAL = "LS-075"
 
 

@@ -24,9 +24,9 @@ from connector.errors import StepRefused
 from connector.sync.endings import MANY_UPDATES
 from connector.sync.gather import fulfilment_of
 from connector.sync.in_hand import FamilyInHand
-from connector.sync.knowledge import LOOK_AGAIN, SETTLED_FOR, UNKNOWN_QUIET, WATCH
+from connector.sync.knowledge import SETTLED_FOR, UNKNOWN_QUIET, WATCH
 from connector.sync.outcome import FamilyState
-from connector.sync.pauses import BACKOFF, Pause
+from connector.sync.pauses import BACKOFF, LOOK_AGAIN, Pause
 from connector.sync.ports import Fulfilment, Intent, IntentKind, IntentState
 from connector.sync.provisioning import Confirmed, NotDone, Provisioning, RefusedByProvider, Unanswered
 from connector.sync.renewal import Kept, Later, Lost, RenewalKeeper
