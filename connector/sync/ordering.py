@@ -100,7 +100,13 @@ class Ordering:
         beyond = self._beyond_the_day(sent, hand.knowledge.seats_sent(hand.clock.now(), action) - sent)
         if beyond is not None:
             return beyond
-        self._renewal().remember(hand.snapshot, action)
+        keeper = self._renewal()
+        noted = keeper.remember(hand.snapshot, action)
+        if hand.look_if_old():
+            # Reading what is scheduled took long. Nothing was sent: what a person does meanwhile is not ours to write back.
+            if noted:
+                keeper.forget(view)
+            return None
         intent, money = self._intent_for(decision, action), self._money()
         self._intent, hand.is_fresh = None, False
         match money.send(intent, action, view):

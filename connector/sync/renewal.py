@@ -73,17 +73,24 @@ class RenewalKeeper:
         self._run_id = run_id
         self._family = family
 
-    def remember(self, snapshot: Snapshot, action: SetProviderQuantity) -> None:
-        """Before a change of seats: keep what is scheduled, durably. The subscription was read just now."""
+    def remember(self, snapshot: Snapshot, action: SetProviderQuantity) -> bool:
+        """Before a change of seats: keep what is scheduled, durably; True if something is. The subscription was read just
+        now."""
         view = snapshot.provider
         if not isinstance(view, ProviderSubscription) or not view.has_scheduled_change:
-            return
+            return False
         if not isinstance(self._fulfilment, SchedulesRenewal):
-            return
+            return False
         kept = self._fulfilment.scheduled_change(action.tenant, action.subscription)
-        if kept is not None:
-            note = {"family": self._family, "kept": kept, "before": action.before}
-            self._journal.remember(_key(view), json.dumps(note))
+        if kept is None:
+            return False
+        note = {"family": self._family, "kept": kept, "before": action.before}
+        self._journal.remember(_key(view), json.dumps(note))
+        return True
+
+    def forget(self, view: ProviderSubscription) -> None:
+        """What was remembered is where it belongs, or beyond help."""
+        self._journal.remember(_key(view), "")
 
     def restore(self, view: ProviderSubscription, *, at_rest: bool = False) -> Kept | Lost | Later | None:
         """After the seats were confirmed: write back what is remembered; None when nothing is.
@@ -97,7 +104,7 @@ class RenewalKeeper:
         note = json.loads(text)
         delta = view.quantity - int(note["before"])
         if at_rest and (view.has_scheduled_change or not delta):
-            self._journal.remember(_key(view), "")
+            self.forget(view)
             return None
         if not delta:
             return None
@@ -106,9 +113,9 @@ class RenewalKeeper:
         except (Transient, OutcomeUnknown) as error:
             return Later(f"the change scheduled for the renewal is not written back yet: {error}")
         except _LOSES as error:
-            self._journal.remember(_key(view), "")
+            self.forget(view)
             return Lost(f"the change scheduled for the renewal was lost: {error}")
-        self._journal.remember(_key(view), "")
+        self.forget(view)
         if found is None:
             return Lost("the change scheduled for the renewal was lost: moved by these seats it would leave none")
         return Kept(found)

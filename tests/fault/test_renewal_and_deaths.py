@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ import connector.sandbox
 from connector.cli.rehearsal import CRASHED, Rehearsal
 from connector.sandbox.grammar import RunStep, Step
 from connector.sandbox.scenario import load_scenario
+from connector.sync.renewal import RenewalKeeper
 
 STORY = Path(connector.sandbox.__file__).parent / "scenarios" / "scheduled_change_survives.yaml"
 BEFORE, SCHEDULED = 50, 40
@@ -91,6 +93,26 @@ def test_a_confirmed_order_whose_process_died_before_it_wrote_it_back_is_remembe
     assert story.run(host="b", journal="own") == 0
     assert story.run() == 0
     assert story.scheduled() == (BEFORE + 10, SCHEDULED + 10)
+
+
+def test_a_persons_order_while_it_is_read_is_not_overwritten_and_nothing_is_written_back(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember = RenewalKeeper.remember
+
+    def slowly(*arguments: Any) -> bool:
+        noted = remember(*arguments)
+        monkeypatch.undo()
+        story.wait(1)
+        edit = {"provider_change": {"subscription": "p-e3", "quantity": 87, "scheduled": None}}
+        story.rehearsal.sandbox.perform(Step.model_validate(edit))
+        return noted
+
+    monkeypatch.setattr(RenewalKeeper, "remember", slowly)
+    story.run()
+    assert story.scheduled() == (87, None)
+    story.run()
+    assert story.scheduled() == (87, None)
 
 
 def test_once_it_is_there_nothing_is_looked_at_again(story: Story) -> None:
