@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from connector.domain.marker import Group, reference
-from connector.domain.model import LicenseChangeLog, LogId, ParentLog, ProvisioningStatus
+from connector.domain.model import LicenseChangeLog, LogId, ParentLog, ProvisioningStatus, seats_of
 
 MOST_STEPS = 20_000
 """How many partial matches are tried before a family's figures count as unexplained."""
@@ -363,7 +363,7 @@ def evaluate(book: Book, match: Match) -> Reading:
             ledger.carry(change, confirmed=log.status is ProvisioningStatus.PROVISIONED)
     lead = settled - book.figures.children_settled
     ahead = book.figures.quantity - settled
-    explained_lead = _seats(ledger.told) + unsettled - ledger.explained_elsewhere
+    explained_lead = seats_of(ledger.told) + unsettled - ledger.explained_elsewhere
     return Reading(
         groups=carried,
         settled=settled,
@@ -373,7 +373,7 @@ def evaluate(book: Book, match: Match) -> Reading:
         by_hand=tuple(ledger.by_hand),
         paid=tuple(ledger.paid),
         drift=lead - explained_lead,
-        surplus=ahead - _seats(ledger.flying) + unsettled,
+        surplus=ahead - seats_of(ledger.flying) + unsettled,
         halfway=halfway,
         pushed=frozenset(pushed),
     )
@@ -385,10 +385,6 @@ def _raised_before(earlier: Sequence[Carried], change_id: LogId, pushed: Mapping
         if any(change.id == change_id for change in one.changes):
             return one.state is State.CONFIRMED
     return pushed.get(change_id, True)
-
-
-def _seats(logs: Sequence[LicenseChangeLog]) -> int:
-    return sum(log.quantity or 0 for log in logs)
 
 
 # -- leaving ------------------------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ from connector.domain.decision import Accept, Decision, Hold, Objection, Refuse,
 from connector.domain.model import (
     LicenseChangeLog,
     LogId,
-    ParentLog,
     ProviderSubscription,
     Snapshot,
     Subscription,
     SubscriptionId,
+    seats_of,
 )
 from connector.domain.plan import (
     Acknowledge,
@@ -34,7 +34,7 @@ from connector.domain.raising import MOST_TOLD_AT_ONCE, has_room, marker_of, rai
 from connector.domain.rules.accounts import account_of
 from connector.domain.rules.registry import Context, Environment, RuleBook, Scope, Stage
 from connector.domain.seats import SeatAccount, balance, moves_seats, order_key
-from connector.domain.selection import seats_of, select
+from connector.domain.selection import select
 
 RENEWAL_TAKEN = "LS-063"
 TAKING_BACK = "LS-071"
@@ -71,7 +71,7 @@ def _decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDeci
     candidates = [log for log in logs if isinstance(decisions.get(log.id), Accept) and log.id not in late]
     if stop is not None:
         return _stopped(snapshot, env, family, logs, decisions, books, rules, stop)
-    if env.parent_log is ParentLog.NONE and env.policy.parent_log == "create" and books.without_log:
+    if env.makes_parent_log and books.without_log:
         made = tuple(
             MakeParentLog(snapshot.parent.id, one.group.delta, str(one.group)) for one in books.without_log[:1]
         )
@@ -263,7 +263,8 @@ def _tell_all(
     """Everything is confirmed: the parent's own logs, then the children's. What does not fit into one step follows in
     the next one, explained by its group, which then stays."""
     awaiting = tuple(log for log in books.parent_open if log.is_awaiting)
-    named = {change.id for one in books.groups for change in one.changes} | set(raise_.carries if raise_ else ())
+    raised = frozenset(raise_.carries if raise_ else ())
+    named = {change.id for one in books.groups for change in one.changes} | raised
     in_order = sorted(
         _in_order(told, env), key=lambda log: log.id in named
     )  # what no group names goes in the first step
@@ -272,7 +273,7 @@ def _tell_all(
     if raise_ is not None:
         stay = after_leaving(books.groups)
         new = raise_.marker.groups[-1]
-        changes = tuple(log for log in snapshot.logs if log.id in set(raise_.carries))
+        changes = tuple(log for log in snapshot.logs if log.id in raised)
         groups = (*stay, Carried(new, changes, None, State.MISSING))
     stay = after_leaving(groups, told=frozenset(log.id for log in now), confirmed=frozenset(range(len(groups))))
     return Acknowledge(
@@ -303,8 +304,7 @@ def _pushes(
         actions.append(raise_)
     carries = tuple(log.id for log in accepted)
     view = snapshot.provider
-    by_hand = env.capabilities is not None and not env.capabilities.automatic
-    if isinstance(view, ProviderSubscription) and by_hand and view.quantity != goal:
+    if isinstance(view, ProviderSubscription) and env.is_manual and view.quantity != goal:
         # It reports, and a person sets it: the rest follows once it reports the goal.
         return [*actions, _tell(books, told_late)] if told_late and raise_ is None else actions
     everything = (*told_late, *accepted)
@@ -370,5 +370,4 @@ def _in_order(logs: Iterable[LicenseChangeLog], env: Environment) -> tuple[Licen
 
 
 def _awaits_person(env: Environment, books: SeatAccount, goal: int) -> bool:
-    manual = env.capabilities is not None and not env.capabilities.automatic
-    return manual and (books.parent_quantity != goal or books.in_flight)
+    return env.is_manual and (books.parent_quantity != goal or books.in_flight)

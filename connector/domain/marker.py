@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from connector.domain.model import LicenseChangeLog, LogId, SubscriptionId
+from connector.domain.model import LicenseChangeLog, LogId, SubscriptionId, seats_of
 
 PREFIX = "ls2:"
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
@@ -177,7 +177,7 @@ def group_of(
                 first = last = None
         if first is not None and last is not None:
             runs.append(Run(first, last))
-    seats = sum(log.quantity or 0 for log in changes)
+    seats = seats_of(changes)
     delta = -seats if back else seats
     newest = max((log.created_on for log in changes), default=None)
     alike = [log for log in own if log.quantity == delta and newest is not None and log.created_on >= newest]
@@ -233,7 +233,7 @@ class Known:
 
 
 def _check_sum(group: Group, changes: Sequence[LicenseChangeLog]) -> None:
-    seats = sum(log.quantity or 0 for log in changes)
+    seats = seats_of(changes)
     if not changes or seats != (-group.delta if group.back else group.delta):
         raise Unreadable(f"the changes that it names add up to {seats:+d} and it says {group.delta:+d}")
 

@@ -7,6 +7,7 @@ sense, is ``None`` here and never zero: rules decide what that means.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -166,6 +167,11 @@ class LicenseChangeLog:
     def is_awaiting(self) -> bool:
         """The only status that is ever worked on."""
         return self.status is ProvisioningStatus.AWAITING
+
+
+def seats_of(logs: Iterable[LicenseChangeLog]) -> int:
+    """Σ quantity of the logs, signed."""
+    return sum(log.quantity or 0 for log in logs)
 
 
 @dataclass(frozen=True, slots=True)

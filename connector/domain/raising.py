@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from connector.domain.carried import Carried, after_leaving
-from connector.domain.marker import Group, Known, Marker, group_of, since_of
-from connector.domain.model import LicenseChangeLog, Snapshot
+from connector.domain.marker import Group, Marker, group_of, since_of
+from connector.domain.model import LicenseChangeLog, Snapshot, seats_of
 from connector.domain.plan import SetParentQuantity
 from connector.domain.rules.registry import Environment
-from connector.domain.seats import SeatAccount, moves_seats
-from connector.domain.selection import seats_of
+from connector.domain.seats import SeatAccount
 
 MOST_TOLD_AT_ONCE = 900
 """Logs of children in one change set, which takes 1,000 rows."""
@@ -28,14 +27,14 @@ def take_back(snapshot: Snapshot, books: SeatAccount, capacity: int) -> SetParen
     stay = after_leaving(books.groups)
     flying = [log for log in books.carried or () if log.is_open]
     others = [log for log in flying if log not in books.stopped]
-    group, taken = _back(snapshot, books.stopped, books.parent_quantity), books.stopped
+    group, taken = _back(books, books.stopped, books.parent_quantity), books.stopped
     marker = marker_of(books, stay, new=(group, taken))
     after = books.parent_quantity + group.delta
-    if _length(marker, _back(snapshot, others, after) if others else None) > capacity:
+    if _length(marker, _back(books, others, after) if others else None) > capacity:
         last = stay[-1]
         is_last = not last.group.back and {log.id for log in flying} <= {log.id for log in last.changes}
         taken = last.changes if is_last else tuple(flying)
-        group = _back(snapshot, taken, books.parent_quantity, is_last=is_last)
+        group = _back(books, taken, books.parent_quantity, is_last=is_last)
         marker = marker_of(books, stay, new=(group, taken))
     target = books.parent_quantity + group.delta
     return SetParentQuantity(
@@ -43,9 +42,9 @@ def take_back(snapshot: Snapshot, books: SeatAccount, capacity: int) -> SetParen
     )
 
 
-def _back(snapshot: Snapshot, taken: Sequence[LicenseChangeLog], before: int, *, is_last: bool = False) -> Group:
+def _back(books: SeatAccount, taken: Sequence[LicenseChangeLog], before: int, *, is_last: bool = False) -> Group:
     """The group that takes changes back; where they are all those of the group before it, it need not name them."""
-    found = group_of(taken, known_changes(snapshot), before=before, back=True)
+    found = group_of(taken, books.known, before=before, back=True)
     return replace(found, runs=()) if is_last else found
 
 
@@ -60,7 +59,7 @@ def raised_marker(snapshot: Snapshot, books: SeatAccount, new: Sequence[LicenseC
         return None
     assert snapshot.parent is not None
     own = snapshot.logs_of(snapshot.parent.id)
-    group = group_of(new, known_changes(snapshot), before=books.parent_quantity, own=own)
+    group = group_of(new, books.known, before=books.parent_quantity, own=own)
     return marker_of(books, after_leaving(books.groups), new=(group, new))
 
 
@@ -70,7 +69,7 @@ def has_room(snapshot: Snapshot, books: SeatAccount, new: Sequence[LicenseChange
     if marker is None:
         return True
     others = [log for log in books.carried or () if log.is_open]
-    back = _back(snapshot, (*others, *new), marker.groups[-1].before + seats_of(new), is_last=not others)
+    back = _back(books, (*others, *new), marker.groups[-1].before + seats_of(new), is_last=not others)
     return _length(marker, back) <= env.marker_capacity
 
 
@@ -85,8 +84,3 @@ def marker_of(
     if new is not None:
         groups, changes = (*groups, new[0]), [*changes, *new[1]]
     return Marker(groups, books.marker.kept, since_of(changes))
-
-
-def known_changes(snapshot: Snapshot) -> Known:
-    """All changes of the family's children that were read, by which a group names its own."""
-    return Known(log for child in snapshot.children for log in snapshot.logs_of(child.id) if moves_seats(log))

@@ -7,7 +7,7 @@ Work 365 keeps Σ log quantity = subscription quantity, so a quantity already co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from connector.domain.model import (
     ProvisioningStatus,
     Snapshot,
     Subscription,
+    seats_of,
 )
 
 LINKED = "linked"
@@ -56,7 +57,7 @@ def counted_quantity(subscription: Subscription) -> int:
 
 def pending(logs: Sequence[LicenseChangeLog]) -> int:
     """Σ quantity of the logs that are Awaiting or Failed."""
-    return sum(log.quantity or 0 for log in logs if log.is_open)
+    return seats_of(log for log in logs if log.is_open)
 
 
 def is_linked_child(subscription: Subscription, parent: Subscription) -> bool:
@@ -84,6 +85,8 @@ class SeatAccount:
     told_late: tuple[LicenseChangeLog, ...] | None
     carried: tuple[LicenseChangeLog, ...] | None
     parent_open: tuple[LicenseChangeLog, ...]
+    known: Known = field(repr=False, compare=False)
+    """All changes of the family's children that were read, by which a group names its own."""
     marker: Marker = EMPTY
     groups: tuple[Carried, ...] = ()
     stopped: tuple[LicenseChangeLog, ...] = ()
@@ -103,8 +106,6 @@ class SeatAccount:
     set_aside: tuple[LicenseChangeLog, ...] = ()
     """Logs of the parent that a person set to Not Applicable although open changes hang on them."""
     waypoints_beyond: tuple[int, ...] = ()
-    pushed: frozenset[LogId] = frozenset()
-    """Child logs that the CRM's own engine carried to the parent."""
 
     @property
     def lead(self) -> int:
@@ -184,6 +185,7 @@ def balance(snapshot: Snapshot, *, parent_log: ParentLog | None = None, pushes: 
             None,
             None,
             parent_open,
+            known,
             unreadable=str(problem),
         )
     since = min(
@@ -203,6 +205,7 @@ def balance(snapshot: Snapshot, *, parent_log: ParentLog | None = None, pushes: 
         reading.told_late if reading.fits else None,
         reading.in_flight if reading.fits else None,
         parent_open,
+        known,
         marker=found,
         drift=reading.drift,
         groups=reading.groups,
@@ -215,7 +218,6 @@ def balance(snapshot: Snapshot, *, parent_log: ParentLog | None = None, pushes: 
         doubtful_carried=sum(log in (*reading.told_late, *reading.in_flight) for log in doubtful),
         set_aside=_set_aside(reading.groups, relevant, figures),
         waypoints_beyond=_waypoints_beyond(reading, parent_open),
-        pushed=reading.pushed,
     )
 
 

@@ -6,11 +6,11 @@ what follows it on the same child, so that the outcome is the same on every run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from connector.domain.decision import Hold, Objection, Refuse, Wait
-from connector.domain.model import LicenseChangeLog, LogId, ProviderSubscription, SubscriptionId
+from connector.domain.model import LicenseChangeLog, LogId, ProviderSubscription, SubscriptionId, seats_of
 from connector.domain.rules.registry import ChangeObjection, Context, Environment, RuleBook
 
 FULL_MARKER = "LS-061"
@@ -25,11 +25,6 @@ class Selection:
     accepted: tuple[LicenseChangeLog, ...]
     objections: Mapping[LogId, Objection]
     stop: Objection | None = None
-
-
-def seats_of(logs: Iterable[LicenseChangeLog]) -> int:
-    """Σ quantity of the logs, signed."""
-    return sum(log.quantity or 0 for log in logs)
 
 
 def change_context(context: Context, accepted: Sequence[LicenseChangeLog]) -> Context:

@@ -231,8 +231,7 @@ class Ordering:
         hand, view, books = self._hand, self._hand.snapshot.provider, decision.books
         if not isinstance(view, ProviderSubscription) or action.only_tidies or view.quantity in hand.confirmed:
             return None
-        capabilities = hand.environment().capabilities
-        automatic = capabilities is not None and capabilities.automatic
+        automatic = hand.environment().is_automatic
         if books is None or not books.in_flight or (not action.parent_logs and not action.child_logs) or not automatic:
             return self.old_read(decision)
         if hand.knowledge.proves(view, hand.snapshot):

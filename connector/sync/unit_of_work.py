@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from connector.domain.decision import Decision
-from connector.domain.model import LogId, ParentLog, ProviderSubscription, ProvisioningStatus, Snapshot
+from connector.domain.model import LogId, ProviderSubscription, ProvisioningStatus, Snapshot
 from connector.domain.plan import (
     Acknowledge,
     Action,
@@ -193,7 +193,7 @@ class UnitOfWork:
             return beyond
         known, delta = {log.id for log in hand.snapshot.logs}, action.target - action.before
         env = hand.environment()
-        makes = env.parent_log is ParentLog.NONE and env.policy.parent_log == "create" and delta != 0
+        makes = env.makes_parent_log and delta != 0
         rows = hand.commit(
             FamilyChange(
                 parent,
@@ -210,8 +210,7 @@ class UnitOfWork:
             after=action.target,
             carries=list(action.carries),
         )
-        automatic = env.capabilities is not None and env.capabilities.automatic
-        if rows is not None and not makes and automatic:
+        if rows is not None and not makes and env.is_automatic:
             made = [log for log in hand.snapshot.logs_of(parent.id) if log.id not in known]
             self._context.observed.note(made, delta)
         return None

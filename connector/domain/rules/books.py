@@ -12,6 +12,7 @@ from connector.domain.model import (
     ProviderSubscription,
     ProvisioningStatus,
     Unreadable,
+    seats_of,
 )
 from connector.domain.rules.registry import (
     ChangeObjection,
@@ -107,8 +108,7 @@ def _parent_log_missing(ctx: Context) -> Objection | None:
     seats = sum(one.group.delta for one in books.without_log)
     said = f"the parent was raised by {seats:+d}, and the CRM has made no licence change log of it"
     if env.parent_log is ParentLog.NONE:
-        manual = env.capabilities is not None and not env.capabilities.automatic
-        if env.policy.parent_log == "create" or not manual:
+        if env.policy.parent_log == "create" or not env.is_manual:
             return None
         return hold(
             f"{said}, so nobody can confirm it",
@@ -128,10 +128,6 @@ def _parent_log_missing(ctx: Context) -> Objection | None:
 
 LONGEST_FOR_A_LOG = timedelta(minutes=10)
 """How long the CRM may take to make a log before a person should look."""
-
-
-def _numbers(logs: tuple[LicenseChangeLog, ...]) -> int:
-    return sum(log.quantity or 0 for log in logs)
 
 
 def _unreadable_marker(ctx: Context) -> Objection | None:
@@ -243,7 +239,7 @@ def _paid_not_told(ctx: Context) -> Objection | None:
         return None
     names = ", ".join(log.id for log in books.paid)
     return hold(
-        f"{_numbers(books.paid):+d} seats are confirmed at the provider, and the location's log is Failed ({names})",
+        f"{seats_of(books.paid):+d} seats are confirmed at the provider, and the location's log is Failed ({names})",
         f"set log {names} to Awaiting Provisioning: it is told without another order; or order the opposite change",
         logs=[log.id for log in books.paid],
     )
@@ -261,7 +257,7 @@ def _settled_by_hand(ctx: Context) -> Objection | None:
 
 
 def _last_child(ctx: Context) -> ChangeObjection | None:
-    if ctx.goal > 0 or (ctx.delta >= 0 and _numbers(ctx.accepted) >= 0):
+    if ctx.goal > 0 or (ctx.delta >= 0 and seats_of(ctx.accepted) >= 0):
         return None
     return ChangeObjection(
         hold(

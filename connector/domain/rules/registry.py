@@ -79,6 +79,21 @@ class Environment:
     mends: frozenset[int] = frozenset()
     """Quantities that the provider confirmed to this very unit of work: where the CRM moved on meanwhile, it is set right."""
 
+    @property
+    def is_automatic(self) -> bool:
+        """Whether linksub itself orders at the parent's provider."""
+        return self.capabilities is not None and self.capabilities.automatic
+
+    @property
+    def is_manual(self) -> bool:
+        """Whether a person orders. A provider that nothing is known of is neither."""
+        return self.capabilities is not None and not self.capabilities.automatic
+
+    @property
+    def makes_parent_log(self) -> bool:
+        """Whether linksub makes the parent's own log, because the CRM makes none and the policy lets it."""
+        return self.parent_log is ParentLog.NONE and self.policy.parent_log == "create"
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -143,8 +158,6 @@ class ChangeObjection:
     sign: int = 0
 
 
-LogStep = Callable[[Context], Objection | None]
-FamilyStep = Callable[[Context], Objection | None]
 ChangeStep = Callable[[Context], ChangeObjection | None]
 Step = Callable[[Context], "Objection | ChangeObjection | None"]
 
