@@ -235,8 +235,8 @@ class SqlJournal(SqlReader):
         """
         table = schema.leases
         with self._write("the end of dead leases") as connection:
-            rows = connection.execute(select(table).where(table.c.holder.startswith(holder_prefix, autoescape=True)))
-            dropped = rows.all()
+            begins = table.c.holder.startswith(holder_prefix, autoescape=True)
+            dropped = connection.execute(select(table).where(begins).order_by(table.c.family)).all()
             for row in dropped:
                 _chain(connection, taken_over_entry(row.family, row.holder, row.until, None, now, self._run_id))
                 connection.execute(delete(table).where(table.c.family == row.family))

@@ -353,6 +353,15 @@ def test_leases_of_the_dead_are_dropped_by_the_beginning_of_their_name(journal: 
         assert journal.audit_trail()[-1].entry.event == "lease.dropped"
 
 
+def test_leases_of_the_dead_are_dropped_family_by_family_in_the_same_order_on_every_journal(
+    journal: AnyJournal,
+) -> None:
+    earlier, later = sorted([FAMILY, OTHER])
+    with journal.lease(later, "host-a/later", NOW, 300), journal.lease(earlier, "host-a/earlier", NOW, 300):
+        assert journal.drop_leases(NOW) == ["host-a/earlier", "host-a/later"]
+        assert [each.entry.family for each in journal.audit_trail()][-2:] == [earlier, later]
+
+
 def test_instants_come_back_in_utc_to_the_microsecond(journal: AnyJournal) -> None:
     berlin = timezone(timedelta(hours=1))
     at = datetime(2026, 3, 2, 15, 0, 0, 123456, tzinfo=berlin)
