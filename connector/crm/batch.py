@@ -26,12 +26,11 @@ class BatchDamaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One inner answer. ``content_id`` is set inside a change set; ``in_change_set`` if it came nested in one."""
+    """One inner answer; ``in_change_set`` if it came nested in a change set."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    content_id: str | None = None
     in_change_set: bool = False
 
     def json(self) -> Any:
@@ -230,5 +229,4 @@ def _answer(outer: Mapping[str, str], content: bytes, *, in_change_set: bool) ->
     length = headers.get("content-length", "")
     if length.isdigit() and len(body) < int(length):
         raise BatchDamaged("an inner answer is shorter than it says")
-    content_id = outer.get("content-id") or headers.get("content-id")
-    return Part(int(match[1]), headers, body, content_id, in_change_set)
+    return Part(int(match[1]), headers, body, in_change_set)

@@ -126,6 +126,14 @@ def parse(text: str | None) -> Marker:
     return Marker(tuple(groups), form["kept"] or "", since)
 
 
+def names(text: str | None, group: str) -> bool:
+    """Whether a marker's text has this group, as it is written there. One that was altered has none."""
+    try:
+        return any(str(each) == group for each in parse(text).groups)
+    except Unreadable:
+        return False
+
+
 def oldest(text: str | None) -> datetime | None:
     """From when on logs are needed to read a marker; None if the text is no marker. An altered one gives what it can."""
     if not text or not text.startswith(PREFIX):

@@ -147,12 +147,16 @@ class SqlReader:
 
     def noted_markers(self, family: SubscriptionId) -> tuple[str, ...]:
         """The markers that this journal knows to have been written for a family, the newest last."""
-        return self.markers().get(family, ())
+        query = select(schema.markers).where(schema.markers.c.family == family)
+        return self._markers(f"the markers of family {family}", query).get(family, ())
 
     def markers(self) -> Mapping[SubscriptionId, tuple[str, ...]]:
         """The noted markers of every family."""
-        with telling(self.name, "read the markers"):
-            rows = self._all("the markers", select(schema.markers).order_by(schema.markers.c.family))
+        return self._markers("the markers", select(schema.markers).order_by(schema.markers.c.family))
+
+    def _markers(self, what: str, query: Select[Any]) -> Mapping[SubscriptionId, tuple[str, ...]]:
+        with telling(self.name, f"read {what}"):
+            rows = self._all(what, query)
             return {SubscriptionId(row.family): tuple(map(str, json.loads(row.texts))) for row in rows}
 
     def _sound(self, what: str, query: Select[Any]) -> Sequence[Intent]:

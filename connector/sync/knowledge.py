@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from connector.domain.decision import Objection, Wait
-from connector.domain.marker import Unreadable, parse
+from connector.domain.marker import Unreadable, names, parse
 from connector.domain.model import ProviderSubscription, Snapshot, SubscriptionId
 from connector.domain.plan import SetProviderQuantity
 from connector.sync.ports import Intent, IntentKind, IntentState, Journal
@@ -46,8 +46,7 @@ class Knowledge:
         if not groups:
             return
         noted = self._journal.noted_markers(self._family)
-        newest = f";{groups[-1]}"
-        if not any(newest in note for note in noted):
+        if not any(names(note, str(groups[-1])) for note in noted):
             self.doubt = Wait(
                 FOREIGN_JOURNAL,
                 f"this journal does not know the parent's newest raise ({groups[-1].delta:+d} seats): it is new, was put back"
@@ -71,8 +70,8 @@ class Knowledge:
         """
         return frozenset(intent.target for intent in self.late(now)) if self.doubt is None else frozenset()
 
-    def seats_sent(self, now: datetime, order: SetProviderQuantity | None = None) -> int:
-        """Seats, bought or given back, that were sent for this family within a day, and those of an order that is to go.
+    def seats_sent(self, now: datetime, order: SetProviderQuantity | None = None) -> tuple[int, int]:
+        """Seats, bought or given back: those sent for this family within a day, and those that an order would add.
 
         An order that nobody answered and that is sent again is one number of seats, and counts once.
         """
@@ -85,9 +84,9 @@ class Knowledge:
             sent = (each.provider_subscription, each.before, each.target)
             seats += 0 if sent == again else abs(each.target - each.before)
             again = sent if each.id in doubted else None
-        if order is not None and (order.subscription, order.before, order.target) != again:
-            seats += abs(order.delta)
-        return seats
+        if order is None or (order.subscription, order.before, order.target) == again:
+            return seats, 0
+        return seats, abs(order.delta)
 
     def late(self, now: datetime) -> tuple[Intent, ...]:
         """Sendings of the family without an answer within the watch, oldest first. Those for the renewal carry seats too."""
@@ -143,5 +142,4 @@ class Knowledge:
         found = self._journal.last_confirmed(self._family) if self.doubt is None else None
         if found is None or found[0].target != view.quantity or not found[0].group:
             return False
-        text = snapshot.parent.marker_text if snapshot.parent is not None else None
-        return f";{found[0].group}" in (text or "")
+        return snapshot.parent is not None and names(snapshot.parent.marker_text, found[0].group)

@@ -65,9 +65,8 @@ class Ordering:
 
     def prepare(self, decision: FamilyDecision, action: SetParentQuantity) -> Halt | None:
         """Before the parent is raised: the bound of the day, and what it will cost, durable."""
-        beyond = self._beyond_the_day(
-            self._hand.knowledge.seats_sent(self._hand.clock.now()), abs(action.target - action.before)
-        )
+        sent, _ = self._hand.knowledge.seats_sent(self._hand.clock.now())
+        beyond = self._beyond_the_day(sent, abs(action.target - action.before))
         if beyond is not None:
             return beyond
         self.drop("another decision was made before it was sent")
@@ -96,8 +95,7 @@ class Ordering:
         refused = self._refused_before(action)
         if refused is not None:
             return refused
-        sent = hand.knowledge.seats_sent(hand.clock.now())
-        beyond = self._beyond_the_day(sent, hand.knowledge.seats_sent(hand.clock.now(), action) - sent)
+        beyond = self._beyond_the_day(*hand.knowledge.seats_sent(hand.clock.now(), action))
         if beyond is not None:
             return beyond
         keeper = self._renewal()

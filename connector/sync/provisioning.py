@@ -125,10 +125,6 @@ class Provisioning:
         self._journal.plan(intent)
         return intent
 
-    def drop(self, intent: Intent, why: str) -> None:
-        """Close an intent that was never sent."""
-        self._journal.mark(intent.id, IntentState.SETTLED, self._clock.now(), why)
-
     def send(self, intent: Intent, action: SetProviderQuantity, view: ProviderSubscription) -> Sent:
         """Send the intent, once. ``view`` is the provider's word, read right before what the decision was made on."""
         assert view.quantity == action.before == intent.before and action.target == intent.target

@@ -26,7 +26,6 @@ class Turn(Generic[T]):
         self.result: T | None = None
         self.error: BaseException | None = None
         self.is_over = False
-        self.turns = 0
         self._thread.start()
 
     def _run(self) -> None:
@@ -40,7 +39,6 @@ class Turn(Generic[T]):
 
     def go(self) -> None:
         """Let the host work until its next call, or to its end."""
-        self.turns += 1
         self._go.release()
         self._wait(self._back)
         if self.is_over:

@@ -18,7 +18,6 @@ from tests.harness.checkpoint import Checkpoint
 _LCL = "work365_licensechangelog_"
 REFERENCE = "work365_subscription_orderreference"
 OPEN = ("Awaiting", "Failed")
-CLOSED = ("Provisioned", "Not Applicable")
 _STATUS = {"Awaiting Provisioning": "Awaiting", "Failed Provisioning": "Failed"}
 _OURS = frozenset({QUANTITY, REFERENCE, "versionnumber", "modifiedon", "modifiedby"})
 """Columns of a parent that the connector may write, and those that move by themselves."""

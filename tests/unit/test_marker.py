@@ -204,3 +204,13 @@ def test_even_an_altered_marker_says_from_when_on_logs_are_needed_and_no_other_t
 def test_only_changes_that_move_seats_are_known():
     assert not moves_seats(log("new_york", 0))
     assert Known([log("new_york", 0)]).by_child == {}
+
+
+def test_a_marker_names_a_group_as_a_whole_and_never_its_beginning_or_a_persons_words():
+    one = group_of([FIRST], Known([FIRST]), before=50)
+    text = str(marker_of(raised(FIRST, THIRD, before=50), kept=f"PO 17;{one}"))
+    assert marker.names(text, str(parse(text).groups[0]))
+    assert not marker.names(text, str(one))
+    assert not marker.names(text, str(parse(text).groups[0])[:-4])
+    assert not marker.names(text[:9], str(one))
+    assert not marker.names(None, str(one))
