@@ -1,10 +1,18 @@
-"""Says how much of the fault harness was run, and how fast."""
+"""Says how much of the fault harness was run, and how fast; keeps the connector from logging in thousands of runs."""
 
 from __future__ import annotations
+
+import logging
 
 import pytest
 
 from tests.harness.scenarios import SIZE
+
+
+@pytest.fixture
+def quiet_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """What the connector logs is not kept: there is much of it, and nobody reads it here."""
+    caplog.set_level(logging.CRITICAL + 1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from tests.harness.bench import Bench
@@ -13,11 +11,11 @@ from tests.harness.records import Trouble, describe
 from tests.harness.stories import EDITS, STORIES
 
 
+@pytest.mark.usefixtures("quiet_logs")
 @pytest.mark.parametrize("kind", [Kind.LOST_REQUEST, Kind.ERROR_NOT_DONE], ids=str)
 def test_a_persons_edit_during_the_pause_after_a_lost_purchase_is_not_overwritten(
-    kind: Kind, caplog: pytest.LogCaptureFixture
+    kind: Kind,
 ) -> None:
-    caplog.set_level(logging.CRITICAL + 1)
     bench = Bench(STORIES["increase"])
     undisturbed = bench.run(Trouble())
     [purchase] = {

@@ -5,7 +5,6 @@ The long one is a command: ``python -m tests.support.campaign --worlds 20000 --s
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 
@@ -15,6 +14,8 @@ from tests.support import worlds
 from tests.support.campaign import REQUIRED, How, Totals, campaign, summary
 from tests.support.game import play
 from tests.support.wrong import WRONG
+
+pytestmark = pytest.mark.usefixtures("quiet_logs")
 
 WORLDS = int(os.environ.get("LINKSUB_WORLDS") or 70)
 """Read once, at import: tests run without linksub's variables in their environment."""
@@ -29,11 +30,6 @@ FOUND = {
     40197: "with netting off and the CRM's own push the same seats are bought and given back for ever",
 }
 """Seed → what it once found. Each is played in every run from then on."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL + 1)
 
 
 def test_no_promise_is_broken_in_any_of_many_random_worlds() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from time import process_time
 
@@ -17,13 +16,14 @@ from tests.harness.stories import EDITS, STORIES
 
 SHARDS = 4
 
+pytestmark = pytest.mark.usefixtures("quiet_logs")
+
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("story", STORIES)
 def test_no_fault_and_no_edit_at_any_call_loses_or_doubles_a_seat(
-    story: str, shard: int, record_property: Callable[[str, object], None], caplog: pytest.LogCaptureFixture
+    story: str, shard: int, record_property: Callable[[str, object], None]
 ) -> None:
-    caplog.set_level(logging.CRITICAL + 1)
     began, bench = process_time(), Bench(STORIES[story])
     count, bad = judge(runs(bench, shard, SHARDS), violations)
     record_property("fault_runs", count)
@@ -34,10 +34,7 @@ def test_no_fault_and_no_edit_at_any_call_loses_or_doubles_a_seat(
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_an_edit_at_the_provider_during_a_long_retry_is_seen_before_seats_are_ordered(
-    story: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.CRITICAL + 1)
+def test_an_edit_at_the_provider_during_a_long_retry_is_seen_before_seats_are_ordered(story: str) -> None:
     bench = Bench(STORIES[story])
     (edit,) = (each for each in EDITS if each.name == "the provider is edited")
     calls = bench.run(Trouble()).converged_at

@@ -5,7 +5,6 @@ Sign-in, metadata and gathering included: nothing here is shared between the two
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from typing import Any
 
@@ -17,6 +16,8 @@ from connector.cli.rehearse import builtin_directory
 from connector.sandbox.grammar import RunStep
 from connector.sandbox.scenario import build_scenario
 
+pytestmark = pytest.mark.usefixtures("quiet_logs")
+
 STORIES = {
     "new_york_grows": [{"change": {"subscription": "ny-e3", "quantity": 35}}],
     "seats_move": [{"change": {"subscription": "atl-e3", "by": -5}}, {"change": {"subscription": "ny-e3", "by": 5}}],
@@ -24,11 +25,6 @@ STORIES = {
     "manual_parent": [{"change": {"subscription": "ny-e3", "by": 10}}],
 }
 CONFIRM = {"set_lcl": {"subscription": "p-e3", "index": -1, "status": "Provisioned"}}
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL + 1)
 
 
 def _rehearsal(story: str) -> Rehearsal:

@@ -6,7 +6,6 @@ seed of its own that stands in the test's name and is taken from ``LINKSUB_SEED`
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from tests.fault.machine_host import Happening
 from tests.fault.machine_world import NORTH
 from tests.support.wrong import ACKNOWLEDGES_FIRST, APPLIES_DELTAS
 
+pytestmark = pytest.mark.usefixtures("quiet_logs")
+
 IS_LONG = os.environ.get("LINKSUB_HYPOTHESIS") in ("nightly", "thorough")
 """Read once, at import: tests run without linksub's variables in their environment."""
 
@@ -37,11 +38,6 @@ SHORT = settings(
     suppress_health_check=list(HealthCheck),
 )
 LONG = settings(SHORT, max_examples=5000, stateful_step_count=50)
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL + 1)
 
 
 def _run(machine: type[Machine], seed: int, how: settings) -> None:

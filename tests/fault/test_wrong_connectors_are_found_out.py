@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import pytest
@@ -14,10 +13,7 @@ from tests.harness.records import Run, Trouble
 from tests.harness.stories import EDITS, STORIES
 from tests.harness.wrong import AcknowledgeFirstBench, BlindRetryBench, DeltaBench
 
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL + 1)
+pytestmark = pytest.mark.usefixtures("quiet_logs")
 
 
 def _broken(runs: Iterator[Run]) -> set[str]:
