@@ -27,7 +27,9 @@ TRIES = 3
 LONGEST_WAIT = 10.0
 """Seconds between two attempts: nothing waits long under a lease, and what is remembered is written back by a later look."""
 
-_LOSES = (OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, Transient)
+_MAY_BE_REPEATED = (OutcomeUnknown, PreconditionFailed, Transient)
+"""What may be asked again after a look: nothing came of it, or nobody knows."""
+_LOSES = (*_MAY_BE_REPEATED, ProtocolError, Rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,9 @@ class RenewalKeeper:
             return None
         try:
             found = self._patiently(view, str(note["kept"]), delta)
-        except (Transient, OutcomeUnknown) as error:
+        except _MAY_BE_REPEATED as error:
             return Later(f"the change scheduled for the renewal is not written back yet: {error}")
-        except _LOSES as error:
+        except (ProtocolError, Rejected) as error:
             self.forget(view)
             return Lost(f"the change scheduled for the renewal was lost: {error}")
         self.forget(view)
@@ -133,7 +135,7 @@ class RenewalKeeper:
         for attempt in range(1, TRIES):
             try:
                 return self._journaled(view, write)
-            except (Transient, OutcomeUnknown) as error:
+            except _MAY_BE_REPEATED as error:
                 logger.info("the scheduled change of %s is not written back yet: %s", view.id, error)
                 self._clock.sleep(min(error.retry_after or 5.0 * attempt, LONGEST_WAIT))
         return self._journaled(view, write)
