@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from threading import RLock
 from typing import Protocol, TypeVar
@@ -130,7 +131,10 @@ class DataverseCrm:
         reader = self._row_reader()
         again = ReadingAgain(reader, known)
         answers = self.client.read_many(again.paths, operation="read family again", closing=again.closing)
-        return again.take(answers) or FamilyReader(self.client, reader).load(again.parents, again.singles)
+        found = again.take(answers)
+        if found is not None:
+            return found
+        return replace(FamilyReader(self.client, reader).load(again.parents, again.singles), in_rounds=True)
 
     def _find_open_logs(self) -> OpenLogs:
         reader = self._row_reader()

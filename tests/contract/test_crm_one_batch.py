@@ -211,7 +211,8 @@ def test_a_family_to_which_other_rows_belong_now_is_read_in_rounds_and_comes_out
     before = known(crm)
     happens(org)
     number, again = counted(org, lambda: crm.read_again(before))
-    assert again == crm.load_families([sub(1)])
+    assert again.in_rounds  # whoever read the provider before this reads it again
+    assert replace(again, in_rounds=False) == crm.load_families([sub(1)])
     assert number > 1
 
 
@@ -219,7 +220,7 @@ def test_a_parent_that_could_not_be_read_and_is_there_now_is_found(crm: Datavers
     before = known(crm, Selection((sub(99),), ()))
     assert before.parent is None
     add_subscription(org, 99)
-    assert crm.read_again(before) == crm.load_families([sub(99)])
+    assert crm.read_again(before) == replace(crm.load_families([sub(99)]), in_rounds=True)
 
 
 def test_what_moves_while_a_family_is_read_again_is_said(crm: DataverseCrm, org: FakeDataverse) -> None:
@@ -483,7 +484,8 @@ def test_the_emulated_service_takes_a_familys_change_with_a_new_log_and_its_read
     requests = len(sandbox.trace.entries("dataverse"))
     found = emulated.commit(FamilyChange(parent, None, text, (update,), new), before)
     assert len(sandbox.trace.entries("dataverse")) - requests == 1
-    assert found is not None and found == emulated.read_again(before) == emulated.load_families([parent.id])
+    whole = emulated.load_families([parent.id])
+    assert found == whole and replace(emulated.read_again(before), in_rounds=False) == whole
     made = next(log for log in found.logs[parent.id] if log.id == new.id)
     assert (made.quantity, made.status, made.customer_id) == (
         log.quantity,
@@ -561,7 +563,7 @@ def test_a_family_read_again_is_the_family_read_whole_whatever_happened(
         scramble(org, dice, times=dice.choice([0, 1, 1, 2, 4]))
         for before in found:
             whole = crm.load_families(selection.parents)
-            assert crm.read_again(before) == whole
+            assert replace(crm.read_again(before), in_rounds=False) == whole
             if before.parent is not None and before.parent == whole.subscriptions.get(before.parent.id):
                 after = crm.commit(FamilyChange(before.parent, dice.randrange(99)), before)
                 assert after is None or after == crm.load_families(selection.parents)
