@@ -34,10 +34,12 @@ class Knowledge:
         self._family = family
         self.doubt: Objection | None = None
         """Why the journal is not believed; None if it is."""
+        self.foreign: str | None = None
+        """The parent's newest raise, if this journal does not know it."""
 
     def compare(self, snapshot: Snapshot) -> None:
         """Hold the journal against the marker on the parent's row."""
-        self.doubt = None
+        self.doubt, self.foreign = None, None
         text = snapshot.parent.marker_text if snapshot.parent is not None else None
         try:
             groups = parse(text).groups
@@ -47,6 +49,7 @@ class Knowledge:
             return
         noted = self._journal.noted_markers(self._family)
         if not any(names(note, str(groups[-1])) for note in noted):
+            self.foreign = str(groups[-1])
             self.doubt = Wait(
                 FOREIGN_JOURNAL,
                 f"this journal does not know the parent's newest raise ({groups[-1].delta:+d} seats): it is new, was put back"

@@ -24,7 +24,7 @@ from connector.errors import StepRefused
 from connector.sync.endings import MANY_UPDATES
 from connector.sync.gather import fulfilment_of
 from connector.sync.in_hand import FamilyInHand
-from connector.sync.knowledge import SETTLED_FOR, UNKNOWN_QUIET, WATCH
+from connector.sync.knowledge import FOREIGN_JOURNAL, SETTLED_FOR, UNKNOWN_QUIET, WATCH
 from connector.sync.outcome import FamilyState
 from connector.sync.pauses import BACKOFF, LOOK_AGAIN, Pause
 from connector.sync.ports import Fulfilment, Intent, IntentKind, IntentState
@@ -38,6 +38,9 @@ _WITHOUT_LOG = (
 )
 LONGEST_REQUEST = timedelta(minutes=2)
 """After this nobody waits for the answer to a request any more; an intent of another run that is younger may be under way."""
+FOREIGN_RAISE = timedelta(seconds=10)
+"""How long another host's raise is left alone. That host orders at once, or looks again when that took it longer than two
+seconds: whoever waits longer than both does not order, and take back, what it is just about to order."""
 MAX_TRIES = 5
 """Tries before a change is given up, as Work 365's own jobs do. An outage uses up none."""
 
@@ -60,6 +63,8 @@ class Ordering:
         self._intent: Intent | None = None
         """Planned before the parent was raised, and not sent yet."""
         self._tries = self._outages = 0
+        self._foreign: tuple[str, datetime] | None = None
+        """Another host's raise, and until when it is left alone."""
 
     # -- before the parent is raised --------------------------------------------------------------------------------
 
@@ -89,7 +94,7 @@ class Ordering:
         if hand.look_if_old():
             return None
         assert isinstance(view, ProviderSubscription)
-        waits = self.old_read(decision) or self._quiet(action)
+        waits = self.old_read(decision) or self._quiet(action) or self._left_to_another_host()
         if waits is not None:
             return waits
         refused = self._refused_before(action)
@@ -207,6 +212,21 @@ class Ordering:
             return None
         reason = f"an order for another number of seats has no answer; nothing else is sent before {until:%H:%M} UTC"
         return Pause(until, reason, "LS-076", patient=True)
+
+    def _left_to_another_host(self) -> Pause | None:
+        """Wait if a raise that this journal does not know was made just now: who made it is about to order."""
+        hand = self._hand
+        raised, now, parent = hand.knowledge.foreign, hand.clock.now(), hand.snapshot.parent
+        changed = parent.modified_on if parent is not None else None
+        if raised is None or (changed is not None and now >= changed + LONGEST_REQUEST):
+            return None
+        if self._foreign is None or self._foreign[0] != raised:
+            self._foreign = (raised, now + FOREIGN_RAISE)
+        until = self._foreign[1]
+        if now >= until:
+            return None
+        reason = "the parent was raised by another host, which may be about to order: it is left to it for some seconds"
+        return Pause(until, reason, FOREIGN_JOURNAL, patient=True)
 
     def old_read(self, decision: FamilyDecision) -> Pause | None:
         """Wait if the provider's word contradicts what it confirmed a short while ago."""

@@ -1,0 +1,82 @@
+"""What an order rests on: the provider's word right before the rows, and no other host that is just about to order."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from tests.harness.faults import Kind
+from tests.support.deaths import Play, World
+
+pytestmark = pytest.mark.usefixtures("quiet_logs")
+
+GROW = {"change": {"subscription": "ny", "by": 10}}
+ANOTHER_WINDOW = {"crm_change": {"subscription": "memphis", "reduction": "within_window", "reduction_days": 7}}
+"""With it the logs of Create belong to the family: one request is not enough to read it again."""
+
+
+def _undisturbed() -> Play:
+    play = Play(World())
+    play.do([GROW])
+    assert play.run(0)
+    return play
+
+
+def _between(play: Play) -> list[int]:
+    """For each order of the last pass: how many calls lie between the provider's last word and it."""
+    at = [number for number, (service, _, _) in enumerate(play.seen) if service == "partner_center"]
+    return [there - here - 1 for here, there in pairwise(at) if play.seen[there][1]]
+
+
+def test_between_the_providers_word_and_the_order_lie_the_rows_and_the_raise() -> None:
+    assert _between(_undisturbed()) == [2]
+
+
+@pytest.mark.parametrize("call", range(1, 15))
+def test_when_the_family_turns_out_to_be_another_one_the_provider_is_read_again_before_seats_are_ordered(
+    call: int,
+) -> None:
+    play = Play(World())
+    play.do([GROW])
+    assert play.run(0, people_at=(call, [ANOTHER_WINDOW]))
+    (between,) = _between(play)
+    assert between <= 2, play.seen
+
+
+def _raised_by_one() -> Play:
+    """Host one died when it had raised the parent, before its order."""
+    seen = _undisturbed().seen
+    raised = next(number for number, (_, writes, _) in enumerate(seen, 1) if writes)
+    play = Play(World())
+    play.do([GROW])
+    assert not play.run(0, (raised, Kind.CRASH_AFTER))
+    return play
+
+
+def test_a_raise_that_another_host_made_just_now_is_left_to_it_for_ten_seconds() -> None:
+    play = _raised_by_one()
+    raised_at = play.sandbox.clock.now()
+    assert play.run(1)
+    (ordered_at,) = [at for service, writes, at in play.seen if service == "partner_center" and writes]
+    assert timedelta(seconds=10) <= ordered_at - raised_at < timedelta(seconds=30)
+    assert _between(play) == [1]
+
+
+def test_if_that_host_orders_meanwhile_the_second_one_does_not() -> None:
+    play = _raised_by_one()
+    assert play.run(0)  # the same disk, so this is the host that raised it
+    orders = play.orders()
+    play.do([{"change": {"subscription": "ny", "by": 3}}])
+    assert play.run(1)
+    assert play.orders() == orders + 1
+
+
+def test_a_raise_that_another_host_made_long_ago_is_taken_over_at_once() -> None:
+    play = _raised_by_one()
+    play.wait()
+    began = play.sandbox.clock.now()
+    assert play.run(1)
+    assert play.orders() == 1
+    assert play.sandbox.clock.now() == began
