@@ -1,6 +1,7 @@
 """The order of families that hang on one another (rule LS-029): pure, and only among families of the same pass.
 
-A base's increase goes before its add-on's, an add-on's decrease before its base's. Everything else may go side by side.
+A base's increase goes before its add-on's, an add-on's decrease before its base's. Everything else may go side by side: an
+add-on that gives seats back has nothing to do with a base that only grows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from connector.domain.rounds import play_family
 from connector.domain.rules.registry import Environment, RuleBook
 from connector.domain.seats import is_linked_child, moves_seats
 
+BASE_FIRST = "LS-029"
+"""The rule that puts a base's increase before its add-on's, and an add-on's decrease before its base's."""
+
 EnvironmentOf = Callable[[Snapshot], Environment]
 
 
@@ -25,33 +29,40 @@ def subject_of(family: Snapshot) -> SubscriptionId:
 
 def asked_for(family: Snapshot, env: Environment) -> int:
     """Net seats that the family's due changes ask for, whatever becomes of them."""
+    return sum(_due(family, env))
+
+
+def _due(family: Snapshot, env: Environment) -> list[int]:
+    """Seats of each of the family's changes that are due."""
     parent = family.parent
     if parent is None:
-        return 0
+        return []
     children = {child.id for child in family.children if is_linked_child(child, parent)}
-    return sum(
+    return [
         log.quantity or 0
         for log in family.logs
         if log.subscription_id in children
         and log.is_awaiting
         and moves_seats(log)
         and env.calendar.is_due(log, env.now)
-    )
+    ]
 
 
 def predecessors(
     families: Sequence[Snapshot], environment: EnvironmentOf
 ) -> Mapping[SubscriptionId, frozenset[SubscriptionId]]:
     """Family → the families of this pass that have to go before it."""
-    before: dict[SubscriptionId, set[SubscriptionId]] = {subject_of(family): set() for family in families}
+    by_id = {subject_of(family): family for family in families}
+    before: dict[SubscriptionId, set[SubscriptionId]] = {key: set() for key in by_id}
     for family in families:
         parent = family.parent
         if parent is None or parent.bundle_parent is None or parent.bundle_parent not in before:
             continue
+        base = by_id[parent.bundle_parent]
         seats = asked_for(family, environment(family))
         if seats > 0:
             before[parent.id].add(parent.bundle_parent)
-        elif seats < 0:
+        elif seats < 0 and any(each < 0 for each in _due(base, environment(base))):
             before[parent.bundle_parent].add(parent.id)
     return {key: frozenset(ids) for key, ids in before.items()}
 

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfoNotFoundError
 
-from connector.domain.bundle_order import plan_in_order, predecessors, stages, subject_of
+from connector.domain.bundle_order import BASE_FIRST, plan_in_order, predecessors, stages, subject_of
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
+from connector.domain.decision import Wait
 from connector.domain.digest import Inputs, action_record, inputs_of
 from connector.domain.explain import as_if_retried
 from connector.domain.model import ParentLog, Snapshot, SubscriptionId
@@ -299,12 +300,14 @@ class Pass:
 
         work = Workthrough(unit, brake, self.progress)
         before = predecessors(families, lambda family: context.environment(family, self.clock.now()))
+        by_id = {subject_of(family): family for family in families}
         try:
             for stage in stages(families, before):
                 settled = {outcome.family: outcome for outcome in work.outcomes}
                 ready: list[Snapshot] = []
                 for family in stage:
-                    blocker = _not_settled(before[subject_of(family)], settled)
+                    goes_after = [by_id[each] for each in sorted(before[subject_of(family)])]
+                    blocker = _not_settled(family, goes_after, settled)
                     if blocker is not None:
                         work.outcomes.append(_stays_behind(family, blocker))
                     elif before[subject_of(family)]:
@@ -358,11 +361,19 @@ class Pass:
 
 
 def _not_settled(
-    before: frozenset[SubscriptionId], settled: Mapping[SubscriptionId, FamilyOutcome]
+    family: Snapshot, before: Sequence[Snapshot], settled: Mapping[SubscriptionId, FamilyOutcome]
 ) -> FamilyOutcome | None:
-    """The first predecessor that did not come to a good end."""
-    ends = [settled[family] for family in sorted(before) if family in settled]
-    return next((outcome for outcome in ends if outcome.state not in (FamilyState.DONE, FamilyState.NOTHING)), None)
+    """The first predecessor that did not come to a good end. An add-on that waits for this very base does not hold it."""
+    for other in before:
+        outcome = settled.get(subject_of(other))
+        if outcome is None or outcome.state in (FamilyState.DONE, FamilyState.NOTHING):
+            continue
+        is_addon = other.parent is not None and other.parent.bundle_parent == subject_of(family)
+        if not (
+            is_addon and any(isinstance(each, Wait) and each.rule == BASE_FIRST for each in outcome.decisions.values())
+        ):
+            return outcome
+    return None
 
 
 def _stays_behind(family: Snapshot, blocker: FamilyOutcome) -> FamilyOutcome:
@@ -373,7 +384,7 @@ def _stays_behind(family: Snapshot, blocker: FamilyOutcome) -> FamilyOutcome:
         FamilyState.WAITING,
         reason=f"it goes after {blocker.name!r}, which is {blocker.state.value}: {blocker.reason}",
         remedy="nothing to do here: it goes once that one is settled",
-        rule="LS-029",
+        rule=BASE_FIRST,
     )
 
 
