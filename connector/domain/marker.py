@@ -269,9 +269,10 @@ def _instant(digits: str) -> datetime | None:
 
 
 def _base36(number: int) -> str:
-    digits = ""
+    """A number below nothing is none that a marker may name: its text is not read as a marker's."""
+    sign, rest, digits = "-" if number < 0 else "", abs(number), ""
     while True:
-        number, digit = divmod(number, 36)
+        rest, digit = divmod(rest, 36)
         digits = _DIGITS[digit] + digits
-        if not number:
-            return digits
+        if not rest:
+            return sign + digits

@@ -19,8 +19,9 @@ MOST_TOLD_AT_ONCE = 900
 def take_back(snapshot: Snapshot, books: SeatAccount, capacity: int) -> SetParentQuantity:
     """Lower the parent by what a person stopped after it was carried (design §4.2); siblings go on.
 
-    Where the marker has no room to name just these, and whatever may be stopped after them, everything that is in flight
-    is taken back: the siblings are carried anew.
+    Where the marker has no room to name just these, and whatever may be stopped after them, or where the siblings give back
+    more seats than the parent has without these, everything that is in flight is taken back: the siblings are carried
+    anew.
     """
     parent = snapshot.parent
     assert parent is not None
@@ -30,10 +31,12 @@ def take_back(snapshot: Snapshot, books: SeatAccount, capacity: int) -> SetParen
     group, taken = _back(books, books.stopped, books.parent_quantity), books.stopped
     marker = marker_of(books, stay, new=(group, taken))
     after = books.parent_quantity + group.delta
-    if _length(marker, _back(books, others, after) if others else None) > capacity:
-        last = stay[-1]
-        is_last = not last.group.back and {log.id for log in flying} <= {log.id for log in last.changes}
-        taken = last.changes if is_last else tuple(flying)
+    if (others and after < 1) or _length(marker, _back(books, others, after) if others else None) > capacity:
+        last = stay[-1] if stay else None  # what the CRM's own engine carried is in no group
+        is_last = (
+            last is not None and not last.group.back and {log.id for log in flying} <= {log.id for log in last.changes}
+        )
+        taken = last.changes if last is not None and is_last else tuple(flying)
         group = _back(books, taken, books.parent_quantity, is_last=is_last)
         marker = marker_of(books, stay, new=(group, taken))
     target = books.parent_quantity + group.delta

@@ -104,7 +104,7 @@ class SeatAccount:
     doubtful_carried: int = 0
     """How many of these are carried."""
     set_aside: tuple[LicenseChangeLog, ...] = ()
-    """Logs of the parent that a person set to Not Applicable although open changes hang on them."""
+    """Logs of the parent that a person set to Not Applicable although their raises are not settled."""
     waypoints_beyond: tuple[int, ...] = ()
 
     @property
@@ -258,7 +258,6 @@ def _is_own_log(log: LicenseChangeLog, before: int, one: Carried, newer: Sequenc
     return (
         log.quantity == one.group.delta
         and log.created_on >= max(each.created_on for each in one.changes)
-        and any(each.is_open for each in one.changes)
         and any(before - seats == one.group.before for seats in without)
     )
 

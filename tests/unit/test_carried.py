@@ -402,6 +402,37 @@ def test_two_equal_pushes_of_two_equal_changes_are_not_ambiguous():
     assert (world.provider.quantity, {entry.status for entry in world.logs}) == (70, {PROVISIONED})
 
 
+def test_changes_whose_pushes_cancel_out_are_all_carried_and_none_is_left_out_by_chance():
+    deltas = (("memphis", -3), ("new_york", 5), ("atlanta", -3), ("memphis", 3))
+    changes = [log(child, by, name=f"c{at}", minutes_ago=20 - at) for at, (child, by) in enumerate(deltas)]
+    pushes = [own(by, age=10 - at, name=f"own-{at}") for at, (_, by) in enumerate(deltas)]
+    children = (subscription("atlanta", 7), subscription("new_york", 30), subscription("memphis", 15))
+    snapshot = family(parent(52), *children, logs=(*changes, *pushes), provider=at_provider(50))
+    found = decided(snapshot, pushes=True)
+    assert found.stop is None
+    assert ids(found.books.carried) == ids(changes)
+
+
+def test_where_the_siblings_give_back_more_than_the_parent_has_without_what_was_stopped_everything_is_taken_back():
+    bought = log("new_york", 26, minutes_ago=20)
+    given = log("new_york", -25, name="given", minutes_ago=18)
+    stopped = replace(bought, status=FAILED)
+    own_logs = (own(26, age=19, name="own-1"), own(-25, age=17, name="own-2"))
+    for row in (parent(7), carrying(7, raised(bought, before=6), raised(given, before=32))):
+        snapshot = family(row, subscription("new_york", 7), logs=(stopped, given, *own_logs), provider=at_provider(6))
+        (action,) = decided(snapshot, pushes=True).actions
+        assert (action.takes_back, action.before, action.target) == (True, 7, 6)
+        assert sorted(action.carries) == sorted([bought.id, given.id])
+
+
+def test_what_the_crms_engine_carried_is_taken_back_though_the_marker_has_no_room_for_more():
+    stopped = replace(NEW_YORK, status=FAILED)
+    row = parent(60, marker_text="a person's own words")
+    snapshot = family(row, *rows(), logs=(stopped, own(10)), provider=at_provider(50))
+    (action,) = decided(snapshot, pushes=True, room=1).actions
+    assert (action.takes_back, action.target, action.carries) == (True, 50, (NEW_YORK.id,))
+
+
 def test_a_second_push_by_the_engine_is_named_as_that():
     snapshot = on_its_way(own(10, age=4), own(10, age=2, name="again"), modified_on=NOW)
     twice = replace(snapshot, parent=replace(snapshot.parent, quantity=70))

@@ -214,3 +214,9 @@ def test_a_marker_names_a_group_as_a_whole_and_never_its_beginning_or_a_persons_
     assert not marker.names(text, str(parse(text).groups[0])[:-4])
     assert not marker.names(text[:9], str(one))
     assert not marker.names(None, str(one))
+
+
+def test_a_group_before_which_there_was_less_than_nothing_has_a_text_that_nobody_reads():
+    text = str(marker_of(replace(raised(FIRST, before=50), before=-19)))
+    with pytest.raises(Unreadable):
+        parse(text)

@@ -74,7 +74,7 @@ def _parent_set_aside(ctx: Context) -> Objection | None:
     log = ctx.books.set_aside[-1]
     return Hold(
         "",
-        f"the parent's log {log.id} ({log.quantity:+d}) was set to Not Applicable by a person while child changes hang on it",
+        f"the parent's log {log.id} ({log.quantity:+d}) was set to Not Applicable by a person, and its raise is not settled",
         {"parent_log": log.id},
         f"set log {log.id} of the parent back to Awaiting Provisioning; if Work 365 itself makes such logs Not Applicable,"
         " set work365.parent_log: not_applicable in the configuration",
