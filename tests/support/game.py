@@ -32,6 +32,8 @@ ACCUSES = frozenset({"LS-015", "LS-049", "LS-062"})
 KINDS = {"I1": "makes-rows", "I5": "no-etag", "I11": "no-intent"}
 """Invariant that a bare write breaks → kind of the violation."""
 
+FROZEN = timedelta(seconds=5)
+"""How long a machine stands still before what another one did meanwhile counts as the window that cannot be closed."""
 BETWEEN = ("1m", "10m", "10m", "2h", "9h", "1d")
 POLICIES: tuple[Mapping[str, Any], ...] = (
     {},
@@ -97,6 +99,9 @@ class Game:
             self._declare()
         self._last: RunResult | None = None
         self._turns: dict[str, Turn[RunResult | None]] = {}
+        self._moved_while_frozen: set[str] = set()
+        """Families that moved while the host that now calls had decided and could not send, for longer than hosts wait for
+        one another."""
         self._trouble = 0.0
         self._meanwhile = 0.0
         self._writes = 0
@@ -147,7 +152,7 @@ class Game:
 
     def _note(self, text: str) -> None:
         if self._tell:
-            self._report.story.append(text)
+            self._report.story.append(f"{self.world.sandbox.clock.now():%d %H:%M:%S.%f}"[:-3] + f" {text}")
 
     # -- the game -----------------------------------------------------------------------------------------------------
 
@@ -269,10 +274,21 @@ class Game:
         if self._on_the_way and self._rng.random() < 0.08:
             self._arrive()
 
-    def _exchange(self, host: Host, service: str, request: Request) -> tuple[Response, bool]:
+    def _give_the_turn(self, host: Host) -> None:
+        """Let the other host work, if two are at it; notes what moved if that took long."""
         turn = self._turns.get(host.name)
-        if turn is not None:
-            turn.give()
+        self._moved_while_frozen = set()
+        if turn is None:
+            return
+        asked_at, before = self.world.sandbox.clock.now(), [each.state for each in self.world.watched]
+        turn.give()
+        if self.world.sandbox.clock.now() - asked_at >= FROZEN:
+            for watched, state in zip(self.world.watched, before, strict=True):
+                if watched.state is not state:
+                    self._moved_while_frozen.add(watched.family.parent)
+
+    def _exchange(self, host: Host, service: str, request: Request) -> tuple[Response, bool]:
+        self._give_the_turn(host)
         write = is_write(request)
         self._before_a_call(write=write)
         self._counts["calls"] += 1
@@ -337,7 +353,10 @@ class Game:
             return
         call, quantity = self._seen.get((host.name, watched.family.parent), (-100, None))
         recently = self._calls[host.name] - call <= 2 * len(self.world.watched) + 1
-        if recently and quantity != watched.state.provider:
+        if recently and watched.family.parent in self._moved_while_frozen:
+            self._counts["excused: a host was frozen between its look and its order"] += 1
+            self.oracles[watched.family.parent].collided = True
+        elif recently and quantity != watched.state.provider:
             self._counts["excused: an edit crossed our write at the provider"] += 1
             self.oracles[watched.family.parent].collided = True
 
@@ -364,10 +383,14 @@ class Game:
             and self._rng.random() < 0.5
         )  # fmt: skip
         levels: Counter[str] = Counter()
-        for _ in range(len(ORDER) + 2):
+        for _ in range((len(ORDER) + 2) * len(self.oracles)):
             if not self._comes_to_rest(host):
                 return
-            left = {each: found for each, oracle in self.oracles.items() if (found := oracle.left())}
+            left = {
+                each: found
+                for each, oracle in self.oracles.items()
+                if (found := oracle.left() or oracle.reference_left())
+            }
             if not left:
                 break
             if not self._repair(left, levels, stays):
@@ -410,8 +433,11 @@ class Game:
         """One more round of repairs; False if a family is past repair, which is told."""
         for alias, found in left.items():
             oracle, level = self.oracles[alias], levels[alias]
-            if self._waits_for_another(oracle) and len(left) > 1:
-                continue  # its base is what has to be put right
+            if self._waits_for_another(oracle):
+                # Its base is what has to be put right. If nothing else is wrong there, it is held by what people keep Failed.
+                if len(left) == 1:
+                    self._let_all_go(oracle)
+                continue
             if level >= len(ORDER):
                 kind, text = found[0]
                 self._complain(kind, f"{alias}, whatever people did: {text}")
@@ -424,6 +450,12 @@ class Game:
                 self._counts[f"repair: {what}"] += 1
             levels[alias] += 1
         return True
+
+    def _let_all_go(self, waiting: Oracle) -> None:
+        for oracle in self.oracles.values():
+            if oracle is not waiting:
+                for what in repair(self.world, oracle, 0, frozenset()):
+                    self._counts[f"repair: {what}, for an add-on"] += 1
 
     def _waits_for_another(self, oracle: Oracle) -> bool:
         """Whether the last pass said that the family goes after another one."""

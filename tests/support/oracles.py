@@ -296,19 +296,22 @@ class Oracle:
 
     def at_rest(self, *, engine: bool) -> list[tuple[str, str]]:
         """What must be back as it was, once everything is through. The CRM's own ``engine`` deletes schedules itself."""
-        state, family, found = self.watched.state, self.watched.family, []
+        state, family, found = self.watched.state, self.watched.family, self.reference_left()
         if any(log.status in OPEN for log in state.logs.values()):
             return []
-        if state.reference != family.reference:
-            found.append(
-                ("reference-lost", f"P's Order Reference is {state.reference!r}, people wrote {family.reference!r}")
-            )
         moved = state.parent - self.watched.states[0].parent
         kept = family.scheduled is not None and family.scheduled + moved >= 1
         excused = engine or self.by_hand_ever or self.collided or self.renewal_was_told
         if kept and not state.scheduled and not excused:
             found.append(("schedule-lost", "what was scheduled for the renewal is gone"))
         return found
+
+    def reference_left(self) -> list[tuple[str, str]]:
+        """The marker, where a person's words have settled everything else; empty while anything is open."""
+        state, family = self.watched.state, self.watched.family
+        if state.reference == family.reference or any(log.status in OPEN for log in state.logs.values()):
+            return []
+        return [("reference-lost", f"P's Order Reference is {state.reference!r}, people wrote {family.reference!r}")]
 
     @property
     def hand_to_take_back(self) -> int:
