@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from connector.domain.model import ProviderSubscription, Snapshot, SubscriptionId
@@ -86,7 +87,8 @@ class RenewalKeeper:
         kept = self._fulfilment.scheduled_change(action.tenant, action.subscription)
         if kept is None:
             return False
-        note = {"family": self._family, "kept": kept, "before": action.before}
+        at = self._clock.now().isoformat()
+        note = {"family": self._family, "kept": kept, "before": action.before, "at": at}
         self._journal.remember(_key(view), json.dumps(note))
         return True
 
@@ -105,10 +107,11 @@ class RenewalKeeper:
             return None
         note = json.loads(text)
         delta = view.quantity - int(note["before"])
-        if at_rest and (view.has_scheduled_change or not delta):
+        is_moved = delta != 0 or self._was_ordered_since(view, note.get("at"))
+        if at_rest and (view.has_scheduled_change or not is_moved):
             self.forget(view)
             return None
-        if not delta:
+        if not is_moved:
             return None
         try:
             found = self._patiently(view, str(note["kept"]), delta)
@@ -121,6 +124,16 @@ class RenewalKeeper:
         if found is None:
             return Lost("the change scheduled for the renewal was lost: moved by these seats it would leave none")
         return Kept(found)
+
+    def _was_ordered_since(self, view: ProviderSubscription, noted_at: str | None) -> bool:
+        """Whether an order went out after it was noted. Seats that moved and came back have deleted it, too; without an order
+        the provider still has it, or a person withdrew it."""
+        if noted_at is None:
+            return False
+        return any(
+            each.provider_subscription == view.id and each.state is not IntentState.REJECTED
+            for each in self._journal.sent(self._family, datetime.fromisoformat(noted_at))
+        )
 
     def _patiently(self, view: ProviderSubscription, kept: str, delta: int) -> ProviderSubscription | None:
         """Write it back, with a pause where the service asks for one: it reads before it writes, so it may be repeated."""

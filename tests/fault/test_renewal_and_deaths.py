@@ -78,6 +78,35 @@ def test_it_is_moved_by_what_another_host_ordered_meanwhile(story: Story) -> Non
     assert story.scheduled() == (BEFORE + 6, SCHEDULED + 6)
 
 
+def test_when_the_seats_came_back_to_where_they_were_it_is_written_back_as_it_was(story: Story) -> None:
+    story.dies()
+    story.grow(-10)
+    story.wait(11)
+    assert story.run(host="b", journal="own") == 0
+    assert story.scheduled() == (BEFORE, None)
+    story.wait(16)
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE, SCHEDULED)
+
+
+def test_what_a_person_withdrew_before_anything_was_ordered_stays_withdrawn(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("connector.sync.provisioning.Provisioning.send", dies)
+        with pytest.raises(SystemExit):
+            story.run()
+    story.grow(-10)
+    withdrawn = {"provider_change": {"subscription": "p-e3", "scheduled": None}}
+    story.rehearsal.sandbox.perform(Step.model_validate(withdrawn))
+    story.wait(20)
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE, None)
+
+
 def test_a_confirmed_order_whose_process_died_before_it_wrote_it_back_is_remembered(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
