@@ -99,6 +99,8 @@ class Game:
             self._declare()
         self._last: RunResult | None = None
         self._turns: dict[str, Turn[RunResult | None]] = {}
+        self._stopped_since: dict[str, set[str]] = {host.name: set() for host in self.hosts}
+        """Host → changes that people stopped since the CRM last answered it."""
         self._moved_while_frozen: set[str] = set()
         """Families that moved while the host that now calls had decided and could not send, for longer than hosts wait for
         one another."""
@@ -214,6 +216,7 @@ class Game:
         self._counts["passes"] += 1
         self._note(f"  pass of {host.name}")
         self._forget_what_was_seen(host)
+        self._stopped_since[host.name] = set()
         result = self._last = host.run_once()
         if result is None:
             self._counts["a process was killed"] += 1
@@ -290,7 +293,10 @@ class Game:
     def _exchange(self, host: Host, service: str, request: Request) -> tuple[Response, bool]:
         self._give_the_turn(host)
         write = is_write(request)
+        barred = self._barred()
         self._before_a_call(write=write)
+        for unseen in self._stopped_since.values():
+            unseen |= self._barred() - barred
         self._counts["calls"] += 1
         self._calls[host.name] += 1
         self.world.look("nature", "time")
@@ -315,6 +321,9 @@ class Game:
             if service == "partner_center" and not write and kind is None:
                 self._remember_what_was_seen(host, request)
 
+    def _barred(self) -> set[str]:
+        return {key for oracle in self.oracles.values() for key in oracle.barred}
+
     def _fault(self, write: bool) -> Kind | None:
         if self._rng.random() >= (3 * self._trouble if write else self._trouble):
             return None
@@ -324,6 +333,10 @@ class Game:
         if write and service == "partner_center":
             self._look_for_a_collision(host, request)
         answer = ask(self.world.sandbox, service, request)
+        for oracle in self.oracles.values():
+            oracle.not_yet_seen = frozenset(self._stopped_since[host.name])
+        if service == "dataverse":
+            self._stopped_since[host.name] = set()
         if write and self.world.look("connector", f"{host.name}: {request.method} {service}"):
             self._writes += 1
         return answer

@@ -45,6 +45,8 @@ class Oracle:
         """Log → the status that a person set it to, while that stands."""
         self.barred: set[str] = set()
         """Changes that a person stopped before P was raised for them."""
+        self.not_yet_seen: frozenset[str] = frozenset()
+        """Changes that a person stopped after the CRM last answered the host that writes now."""
         self._told: set[str] = set()
         self._at_the_books = watched.state.parent
         self._before_the_books: set[str] = set()
@@ -184,13 +186,21 @@ class Oracle:
             self._complain("provider-overwritten", f"a person's edit of the provider was overwritten: {event}")
         if after.provider not in explained:
             self._complain("bought-unexplained", f"I1: the provider got seats that nobody asked for: {event}")
-        elif after.provider not in self.explained(after, without=self.barred):
+        elif after.provider not in self.explained(after, without=self._barred_for(event)):
             self._complain("bought-a-stopped-change", f"a change that a person stopped before was bought: {event}")
         if self._bought > self._asked or self._returned > self._returnable:
             text = (
                 f"{self._bought} bought of {self._asked} asked for, {self._returned} given back of {self._returnable}"
             )
             self._complain("bought-twice", f"I1: {text}: {event}")
+
+    def _barred_for(self, event: Event) -> set[str]:
+        """Stopped changes that must not be bought. Where the CRM itself orders in the instant in which P is raised, nobody can
+        ask it once more in between: what was stopped in that very moment is bought, and given back."""
+        if event.before.parent == event.after.parent:
+            return self.barred
+        self._counts["excused: the CRM ordered at once what was just stopped"] += bool(self.barred & self.not_yet_seen)
+        return self.barred - self.not_yet_seen
 
     def _statuses(self, event: Event) -> None:
         fresh: list[str] = []

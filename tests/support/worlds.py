@@ -235,7 +235,8 @@ class World:
         return moved
 
     def perform(self, actor: Actor, what: str, *steps: Mapping[str, Any]) -> bool:
-        """Somebody does something in a form or a portal, or time passes."""
+        """Somebody does something in a form or a portal, or time passes. What time did until now is nobody's doing."""
+        self.look("nature", "time")
         for step in steps:
             self.sandbox.perform(Step.model_validate(step))
         return self.look(actor, what)
