@@ -11,9 +11,11 @@ from connector.domain.model import (
     ParentLog,
     ProviderSubscription,
     ProvisioningStatus,
+    Subscription,
     Unreadable,
     seats_of,
 )
+from connector.domain.rules.links import OTHER_SKU, of_another_sku
 from connector.domain.rules.registry import (
     ChangeObjection,
     Context,
@@ -24,7 +26,7 @@ from connector.domain.rules.registry import (
     hold,
     wait,
 )
-from connector.domain.seats import SeatAccount
+from connector.domain.seats import SeatAccount, counted_quantity, is_linked_child, pending
 
 
 def _incomplete(ctx: Context) -> Objection | None:
@@ -166,7 +168,7 @@ def _unexplained_lead(ctx: Context) -> Objection | None:
     assert books is not None
     if books.lead_is_explained:
         return None
-    return hold(
+    return _wrong_link(ctx, books) or hold(
         f"CRM drift of {books.drift:+d}: the parent has {books.parent_settled} settled seats, its children"
         f" {books.children_settled}"
         + (f", and {books.lead - books.drift:+d} are explained" if books.lead != books.drift else ""),
@@ -175,6 +177,28 @@ def _unexplained_lead(ctx: Context) -> Objection | None:
         children_settled=books.children_settled,
         drift=books.drift,
     )
+
+
+def _wrong_link(ctx: Context, books: SeatAccount) -> Objection | None:
+    """A link to a parent of another SKU, if the books come out without it: that is what is wrong, and no number is."""
+    parent, strangers = ctx.parent, of_another_sku(ctx.snapshot)
+    settled = {child.id: _settled(ctx, child) for child in strangers}
+    if not strangers or books.drift + sum(settled.values()):
+        return None
+    each = ", ".join(
+        f"{child.name!r} (part number {child.part_number or 'empty'}, {settled[child.id]} seats)" for child in strangers
+    )
+    return Hold(
+        OTHER_SKU,
+        f"linked to {parent.name!r} (part number {parent.part_number or 'empty'}) by mistake, and in the sum of its"
+        f" children: {each}",
+        {"children": [child.id for child in strangers], "drift": books.drift},
+        "link each of them to the parent subscription of its own SKU; change no quantity",
+    )
+
+
+def _settled(ctx: Context, child: Subscription) -> int:
+    return counted_quantity(child) - pending(ctx.snapshot.logs_of(child.id))
 
 
 def _repair_of_lead(ctx: Context, books: SeatAccount) -> str:
@@ -194,6 +218,15 @@ def _repair_of_lead(ctx: Context, books: SeatAccount) -> str:
     by_child = f"{way} one child's quantity by {abs(drift)} and set the log that this makes to Not Applicable"
     carried = {log.id for one in books.groups for log in one.changes}
     same = [log for log in _open_child_logs(ctx) if log.quantity == drift and log.id not in carried]
+    came = [
+        child.name
+        for child in ctx.snapshot.children
+        if is_linked_child(child, ctx.parent) and _settled(ctx, child) == -drift > 0
+    ]
+    if came:
+        by_child = (
+            f"if {' or '.join(map(repr, came))} was linked here by mistake, link it to its own parent; else {by_child}"
+        )
     if same:
         names = ", ".join(sorted(log.id for log in same))
         return f"if the parent's seats are those of an open change (log {names}), set that log to Provisioned; else {by_child}"

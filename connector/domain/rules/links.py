@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from connector.domain.decision import Objection
+from connector.domain.model import Snapshot, Subscription
 from connector.domain.rules.registry import Context, Message, Rule, Scope, Stage, refuse
-from connector.domain.seats import LINKED
+from connector.domain.seats import LINKED, is_linked_child
+
+OTHER_SKU = "LS-011"
 
 
 def _no_linked_parent(ctx: Context) -> Objection | None:
@@ -47,7 +50,7 @@ def _other_sku(ctx: Context) -> Objection | None:
     if parent is None:
         return None
     mine, theirs = ctx.row.part_number, parent.part_number
-    if (mine or "").casefold().strip() != (theirs or "").casefold().strip():
+    if not _is_same_sku(ctx.row, parent):
         return refuse(
             f"the provider part number is {mine or 'empty'} here and {theirs or 'empty'} on the linked parent"
             f" {parent.name!r}: a child links to a parent of the same SKU",
@@ -55,6 +58,20 @@ def _other_sku(ctx: Context) -> Objection | None:
             parent_part_number=theirs,
         )
     return None
+
+
+def _is_same_sku(child: Subscription, parent: Subscription) -> bool:
+    return (child.part_number or "").casefold().strip() == (parent.part_number or "").casefold().strip()
+
+
+def of_another_sku(snapshot: Snapshot) -> tuple[Subscription, ...]:
+    """Children whose link to the parent is wrong because they are another SKU: their seats are in the family's sum."""
+    parent = snapshot.parent
+    if parent is None:
+        return ()
+    return tuple(
+        child for child in snapshot.children if is_linked_child(child, parent) and not _is_same_sku(child, parent)
+    )
 
 
 def _no_customer(ctx: Context) -> Objection | None:
@@ -94,7 +111,7 @@ RULES = (
         function=lambda ctx: _loop_or_chain(ctx) or _parent_inactive(ctx),
     ),
     Rule(
-        "LS-011",
+        OTHER_SKU,
         "Child and linked parent have the same provider part number.",
         Scope.LOG,
         Stage.PRE_VALIDATION,

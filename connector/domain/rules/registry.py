@@ -196,8 +196,8 @@ class Rule:
 
 
 def signed(rule: Rule, objection: Objection) -> Objection:
-    """The objection with its rule's id and, unless the step gave a better one, its remedy."""
-    return replace(objection, rule=rule.id, remedy=objection.remedy or rule.remedy)
+    """The objection with its rule's id and remedy, unless the step names the rule that is really broken, or a better remedy."""
+    return replace(objection, rule=objection.rule or rule.id, remedy=objection.remedy or rule.remedy)
 
 
 class RuleBook:
