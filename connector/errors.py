@@ -163,6 +163,10 @@ class PreconditionFailed(RemoteError):
     exit_code = ExitCode.FAMILIES_NEED_ATTENTION
 
 
+class AnotherChange(PreconditionFailed):
+    """Somebody else's change stands where ours was to go. It is left as it is, and asking again does not help."""
+
+
 class AuthError(RemoteError):
     """Sign-in or permission: 401 after one fresh token, 403, or the sign-in service said no. Ends the run."""
 

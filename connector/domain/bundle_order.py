@@ -1,7 +1,8 @@
 """The order of families that hang on one another (rule LS-029): pure, and only among families of the same pass.
 
 A base's increase goes before its add-on's, an add-on's decrease before its base's. Everything else may go side by side: an
-add-on that gives seats back has nothing to do with a base that only grows.
+add-on that gives seats back has nothing to do with a base that only grows, nor one that grows with a base that only gives
+back. A base whose add-on has not given back yet may grow, and its decreases wait.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ EnvironmentOf = Callable[[Snapshot], Environment]
 def subject_of(family: Snapshot) -> SubscriptionId:
     """The id by which a family goes: its parent's, or that of a child without one."""
     return family.parent.id if family.parent is not None else family.children[0].id
+
+
+def name_of(family: Snapshot) -> str:
+    """How people call it."""
+    return family.parent.name if family.parent is not None else family.children[0].name
+
+
+def is_addon_of(family: Snapshot, base: Snapshot) -> bool:
+    """Whether a family's parent hangs on another family's."""
+    return family.parent is not None and family.parent.bundle_parent == subject_of(base)
 
 
 def asked_for(family: Snapshot, env: Environment) -> int:
@@ -58,11 +69,11 @@ def predecessors(
         parent = family.parent
         if parent is None or parent.bundle_parent is None or parent.bundle_parent not in before:
             continue
-        base = by_id[parent.bundle_parent]
-        seats = asked_for(family, environment(family))
-        if seats > 0:
+        base, seats = by_id[parent.bundle_parent], asked_for(family, environment(family))
+        at_base = _due(base, environment(base))
+        if seats > 0 and any(each > 0 for each in at_base):
             before[parent.id].add(parent.bundle_parent)
-        elif seats < 0 and any(each < 0 for each in _due(base, environment(base))):
+        elif seats < 0 and any(each < 0 for each in at_base):
             before[parent.bundle_parent].add(parent.id)
     return {key: frozenset(ids) for key, ids in before.items()}
 
@@ -95,8 +106,10 @@ def plan_in_order(families: Sequence[Snapshot], environment: EnvironmentOf, rule
     plans: list[FamilyPlan] = []
     for stage in stages(families, before):
         for family in stage:
-            seen = with_bases_of(family, worlds)
-            plan, world = play_family(seen, environment(family), rules)
+            seen, env = with_bases_of(family, worlds), environment(family)
+            addons = [worlds[each] for each in sorted(before[subject_of(family)]) if is_addon_of(worlds[each], family)]
+            waits = next((each for each in addons if any(seats < 0 for seats in _due(each, env))), None)
+            plan, world = play_family(seen, replace(env, addon_first=name_of(waits) if waits else None), rules)
             worlds[subject_of(family)] = world
             plans.append(plan)
     return tuple(plans)

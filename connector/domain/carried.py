@@ -155,8 +155,8 @@ def read(book: Book) -> tuple[Reading, ...]:
     """The ways to read a family's marker that fit, the plainest first; if none fits, the plainest alone, which does not.
 
     A reading with fewer raises without a log is always the plainer one, then one in which the CRM's own engine carried
-    fewer changes that a person failed, then one that leaves fewer of its logs to nobody: an engine that raises the parent
-    for one change does so for the others, too. Several that fit are all that differ in what they tell or leave in flight.
+    fewer changes that a person failed, then, where its engine is declared, one that leaves fewer of its logs to nobody: it
+    raises the parent for every change. Several that fit are all that differ in what they tell or leave in flight.
     """
     matches = list(_plain_matches(book))
     plain = [evaluate(book, match) for match in matches]
@@ -176,8 +176,8 @@ def read(book: Book) -> tuple[Reading, ...]:
     if fitting is not None:
         return (fitting,)
     if found:
-        most = max(len(reading.pushed) for reading in found.values())
-        plainest = {key: reading for key, reading in found.items() if len(reading.pushed) == most}
+        most = max(len(reading.pushed) for reading in found.values()) if book.figures.pushes is True else 0
+        plainest = {key: reading for key, reading in found.items() if len(reading.pushed) >= most}
         return tuple(plainest[key] for key in sorted(plainest, key=lambda key: (sorted(key[0]), sorted(key[1]))))
     return (plain[0] if plain else evaluate(book, Match((None,) * len(book.groups))),)
 

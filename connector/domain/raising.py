@@ -32,17 +32,18 @@ def take_back(snapshot: Snapshot, books: SeatAccount, capacity: int) -> SetParen
     marker = marker_of(books, stay, new=(group, taken))
     after = books.parent_quantity + group.delta
     if (others and after < 1) or _length(marker, _back(books, others, after) if others else None) > capacity:
-        last = stay[-1] if stay else None  # what the CRM's own engine carried is in no group
-        is_last = (
-            last is not None and not last.group.back and {log.id for log in flying} <= {log.id for log in last.changes}
-        )
-        taken = last.changes if last is not None and is_last else tuple(flying)
-        group = _back(books, taken, books.parent_quantity, is_last=is_last)
+        taken = tuple(flying)
+        group = _back(books, taken, books.parent_quantity, is_last=_are_the_last(flying, stay))
         marker = marker_of(books, stay, new=(group, taken))
     target = books.parent_quantity + group.delta
     return SetParentQuantity(
         parent.id, books.parent_quantity, target, marker, tuple(log.id for log in taken), takes_back=True
     )
+
+
+def _are_the_last(flying: Sequence[LicenseChangeLog], stay: Sequence[Carried]) -> bool:
+    """Whether these are all the changes of the newest group. What the CRM's own engine carried is in none."""
+    return bool(stay) and not stay[-1].group.back and {log.id for log in flying} == {log.id for log in stay[-1].changes}
 
 
 def _back(books: SeatAccount, taken: Sequence[LicenseChangeLog], before: int, *, is_last: bool = False) -> Group:

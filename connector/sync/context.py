@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from connector.domain.calendar import Calendar
-from connector.domain.model import LicenseChangeLog, ParentLog, ProvisioningStatus, Snapshot
+from connector.domain.model import LicenseChangeLog, ParentLog, ProvisioningStatus, Snapshot, SubscriptionId
 from connector.domain.policy import Limits, Policy
 from connector.domain.rules.registry import Environment, RuleBook
 from connector.sync.gather import Providers
@@ -68,6 +68,8 @@ class RunContext:
     lease_seconds: float = 600.0
     brake: Callable[[], str | None] = field(default=lambda: None)
     """Why the run is to end; None if it may go on."""
+    addons_first: Mapping[SubscriptionId, str] = field(default_factory=dict)
+    """Base → the add-on of this pass that has to give seats back before it."""
 
     def environment(self, snapshot: Snapshot, now: datetime) -> Environment:
         """The environment of a decision about this family."""
@@ -81,4 +83,5 @@ class RunContext:
             self.marker_capacity,
             self.observed.parent_log,
             self.pushes,
+            addon_first=self.addons_first.get(snapshot.parent.id) if snapshot.parent is not None else None,
         )

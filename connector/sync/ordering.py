@@ -63,6 +63,8 @@ class Ordering:
         self._intent: Intent | None = None
         """Planned before the parent was raised, and not sent yet."""
         self._tries = self._outages = 0
+        self._writes_back_later = False
+        """What is scheduled could not be written back in this unit of work: a later run does it."""
         self._foreign: tuple[str, datetime] | None = None
         """Another host's raise, and until when it is left alone."""
 
@@ -94,7 +96,7 @@ class Ordering:
         if hand.look_if_old():
             return None
         assert isinstance(view, ProviderSubscription)
-        waits = self.old_read(decision) or self._quiet(action) or self._left_to_another_host()
+        waits = self.old_read(decision) or self._quiet(action) or self.left_to_another_run()
         if waits is not None:
             return waits
         refused = self._refused_before(action)
@@ -213,19 +215,24 @@ class Ordering:
         reason = f"an order for another number of seats has no answer; nothing else is sent before {until:%H:%M} UTC"
         return Pause(until, reason, "LS-076", patient=True)
 
-    def _left_to_another_host(self) -> Pause | None:
-        """Wait if a raise that this journal does not know was made just now: who made it is about to order."""
+    def left_to_another_run(self) -> Pause | None:
+        """Wait if the parent was changed just now by a run that this journal does not know: it is about to order. Neither is
+        anything ordered meanwhile, nor the parent changed again."""
         hand = self._hand
         raised, now, parent = hand.knowledge.foreign, hand.clock.now(), hand.snapshot.parent
-        changed = parent.modified_on if parent is not None else None
-        if raised is None or (changed is not None and now >= changed + LONGEST_REQUEST):
+        if raised is None or parent is None:
             return None
         if self._foreign is None or self._foreign[0] != raised:
             self._foreign = (raised, now + FOREIGN_RAISE)
         until = self._foreign[1]
+        if parent.modified_on is not None:
+            until = min(until, parent.modified_on + FOREIGN_RAISE)
         if now >= until:
             return None
-        reason = "the parent was raised by another host, which may be about to order: it is left to it for some seconds"
+        reason = (
+            "the parent was changed a moment ago by a run that this journal does not know, which may be about to order: it is"
+            " left to it for some seconds"
+        )
         return Pause(until, reason, FOREIGN_JOURNAL, patient=True)
 
     def old_read(self, decision: FamilyDecision) -> Pause | None:
@@ -363,6 +370,8 @@ class Ordering:
         view = hand.snapshot.provider
         if fulfilment_of(hand.snapshot, hand.context.providers) is None or not isinstance(view, ProviderSubscription):
             return
+        if self._writes_back_later:
+            return
         match self._renewal().restore(view, at_rest=at_rest):
             case Kept(found):
                 hand.snapshot = replace(hand.snapshot, provider=found)
@@ -374,6 +383,7 @@ class Ordering:
             case Lost(reason):
                 self.lost = reason
             case Later(reason):
+                self._writes_back_later = True
                 self.told.append(Wait("LS-043", reason, {}, "nothing to do: a later run writes it back"))
 
     def schedule(self, action: ScheduleAtRenewal) -> Halt | None:

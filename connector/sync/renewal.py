@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from enum import Enum
+from typing import Any, TypeVar
 
 from connector.domain.model import ProviderSubscription, Snapshot, SubscriptionId
 from connector.domain.plan import ScheduleAtRenewal, SetProviderQuantity
-from connector.errors import OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected, StepRefused, Transient
+from connector.errors import (
+    AnotherChange,
+    OutcomeUnknown,
+    PreconditionFailed,
+    ProtocolError,
+    Rejected,
+    StepRefused,
+    Transient,
+)
 from connector.sync.ports import Clock, Fulfilment, Intent, IntentKind, IntentState, Journal, SchedulesRenewal
 from connector.sync.provisioning import whole_seats
 
@@ -31,6 +40,19 @@ LONGEST_WAIT = 10.0
 _MAY_BE_REPEATED = (OutcomeUnknown, PreconditionFailed, Transient)
 """What may be asked again after a look: nothing came of it, or nobody knows."""
 _LOSES = (*_MAY_BE_REPEATED, ProtocolError, Rejected)
+
+
+_WITHOUT_ANSWER = (IntentState.SENDING, IntentState.UNKNOWN)
+
+
+class _Since(Enum):
+    """What came of the orders since something was noted: ``OPEN``: one has no answer yet · ``DONE``: one was carried out ·
+    ``DOUBTFUL``: one was never answered, and nobody knows · ``NOTHING``: there was none, or all were refused."""
+
+    OPEN = "open"
+    DONE = "done"
+    DOUBTFUL = "doubtful"
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +100,17 @@ class RenewalKeeper:
 
     def remember(self, snapshot: Snapshot, action: SetProviderQuantity) -> bool:
         """Before a change of seats: keep what is scheduled, durably; True if something is. The subscription was read just
-        now."""
+        now. What was noted for an order that came to nothing is forgotten if it is not there any more: a person was there."""
         view = snapshot.provider
-        if not isinstance(view, ProviderSubscription) or not view.has_scheduled_change:
+        if not isinstance(view, ProviderSubscription):
+            return False
+        if not view.has_scheduled_change:
+            noted = self._noted(view)
+            since = None if noted is None else self._since(view, noted)
+            if noted is not None and (
+                since is _Since.NOTHING or (since is not _Since.DONE and view.quantity == int(noted["before"]))
+            ):
+                self.forget(view)
             return False
         if not isinstance(self._fulfilment, SchedulesRenewal):
             return False
@@ -100,21 +130,35 @@ class RenewalKeeper:
         """After the seats were confirmed: write back what is remembered; None when nothing is.
 
         Also finishes what a process that died in between left behind. It is moved by all seats that came since, whoever
-        ordered them. ``at_rest``: nothing is on its way any more, so what is not needed now is forgotten.
+        ordered them. ``at_rest``: nothing is on its way any more, so what is not needed now is forgotten. Seats that moved
+        and came back have deleted it as well, but so may a person have done: it is written back only if an order is known
+        to have been carried out since.
         """
-        text = self._journal.recall(_key(view))
-        if not text or not isinstance(self._fulfilment, SchedulesRenewal):
+        note = self._noted(view)
+        if note is None or not isinstance(self._fulfilment, SchedulesRenewal):
             return None
-        note = json.loads(text)
         delta = view.quantity - int(note["before"])
-        is_moved = delta != 0 or self._was_ordered_since(view, note.get("at"))
-        if at_rest and (view.has_scheduled_change or not is_moved):
+        since = self._since(view, note)
+        if (
+            at_rest
+            and since is not _Since.OPEN
+            and (view.has_scheduled_change or (not delta and since is _Since.NOTHING))
+        ):
             self.forget(view)
             return None
-        if not is_moved:
+        if not delta and since is _Since.DOUBTFUL and at_rest:
+            self.forget(view)
+            return Lost(
+                "the change scheduled for the renewal is not there any more, and nobody knows whether an order deleted it or a"
+                " person withdrew it"
+            )
+        if not delta and since is not _Since.DONE:
             return None
         try:
             found = self._patiently(view, str(note["kept"]), delta)
+        except AnotherChange as error:
+            self.forget(view)
+            return Lost(f"the change scheduled for the renewal was lost: {error}")
         except _MAY_BE_REPEATED as error:
             return Later(f"the change scheduled for the renewal is not written back yet: {error}")
         except (ProtocolError, Rejected) as error:
@@ -125,15 +169,24 @@ class RenewalKeeper:
             return Lost("the change scheduled for the renewal was lost: moved by these seats it would leave none")
         return Kept(found)
 
-    def _was_ordered_since(self, view: ProviderSubscription, noted_at: str | None) -> bool:
-        """Whether an order went out after it was noted. Seats that moved and came back have deleted it, too; without an order
-        the provider still has it, or a person withdrew it."""
-        if noted_at is None:
-            return False
-        return any(
-            each.provider_subscription == view.id and each.state is not IntentState.REJECTED
-            for each in self._journal.sent(self._family, datetime.fromisoformat(noted_at))
-        )
+    def _noted(self, view: ProviderSubscription) -> Mapping[str, Any] | None:
+        text = self._journal.recall(_key(view))
+        found: Mapping[str, Any] | None = json.loads(text) if text else None
+        return found
+
+    def _since(self, view: ProviderSubscription, note: Mapping[str, Any]) -> _Since:
+        """What is known of the orders that went out after a note was made."""
+        if "at" not in note:
+            return _Since.NOTHING
+        at = datetime.fromisoformat(str(note["at"]))
+        if any(each.state in _WITHOUT_ANSWER for each in self._journal.open_intents(self._family)):
+            return _Since.OPEN
+        confirmed = self._journal.last_confirmed(self._family)
+        if confirmed is not None and confirmed[1] >= at and confirmed[0].provider_subscription == view.id:
+            return _Since.DONE
+        sent = [each for each in self._journal.sent(self._family, at) if each.provider_subscription == view.id]
+        # What the service itself refused ends as rejected; what a look closed ends as settled.
+        return _Since.DOUBTFUL if any(each.state is not IntentState.REJECTED for each in sent) else _Since.NOTHING
 
     def _patiently(self, view: ProviderSubscription, kept: str, delta: int) -> ProviderSubscription | None:
         """Write it back, with a pause where the service asks for one: it reads before it writes, so it may be repeated."""
@@ -148,6 +201,8 @@ class RenewalKeeper:
         for attempt in range(1, TRIES):
             try:
                 return self._journaled(view, write)
+            except AnotherChange:
+                raise
             except _MAY_BE_REPEATED as error:
                 logger.info("the scheduled change of %s is not written back yet: %s", view.id, error)
                 self._clock.sleep(min(error.retry_after or 5.0 * attempt, LONGEST_WAIT))
@@ -170,7 +225,7 @@ class RenewalKeeper:
 
         try:
             return self._journaled(view, write)
-        except (PreconditionFailed, ProtocolError, Rejected) as error:
+        except (AnotherChange, ProtocolError, Rejected) as error:
             return Lost(f"the change could not be scheduled for the renewal: {error.text or error}")
 
     def _journaled(self, view: ProviderSubscription, write: Callable[[str], T]) -> T:

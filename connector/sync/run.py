@@ -12,10 +12,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfoNotFoundError
 
-from connector.domain.bundle_order import BASE_FIRST, plan_in_order, predecessors, stages, subject_of
+from connector.domain.bundle_order import (
+    BASE_FIRST,
+    is_addon_of,
+    name_of,
+    plan_in_order,
+    predecessors,
+    stages,
+    subject_of,
+)
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
-from connector.domain.decision import Wait
+from connector.domain.decision import Hold, Wait
 from connector.domain.digest import Inputs, action_record, inputs_of
 from connector.domain.explain import as_if_retried
 from connector.domain.model import ParentLog, Snapshot, SubscriptionId
@@ -282,7 +290,8 @@ class Pass:
         """Each family is serial in itself; families run beside one another up to a bound. Raises what ended it early."""
 
         limits = WithinLimits(plan, self._limits)
-        context = replace(context, brake=lambda: self.options.stop.reason or switch.reason())
+        addons_first: dict[SubscriptionId, str] = {}
+        context = replace(context, brake=lambda: self.options.stop.reason or switch.reason(), addons_first=addons_first)
 
         def unit(family: Snapshot) -> UnitOfWork:
             reviewed = self.guards.saved.family(subject_of(family)) if self.guards.saved is not None else None
@@ -307,9 +316,12 @@ class Pass:
                 ready: list[Snapshot] = []
                 for family in stage:
                     goes_after = [by_id[each] for each in sorted(before[subject_of(family)])]
-                    blocker = _not_settled(family, goes_after, settled)
+                    open_ones = _not_settled(family, goes_after, settled)
+                    blocker = next((each for each in open_ones if not is_addon_of(each, family)), None)
+                    if open_ones and blocker is None:  # its add-ons: it may grow all the same
+                        addons_first[subject_of(family)] = name_of(open_ones[0])
                     if blocker is not None:
-                        work.outcomes.append(_stays_behind(family, blocker))
+                        work.outcomes.append(_stays_behind(family, settled[subject_of(blocker)]))
                     elif before[subject_of(family)]:
                         ready += self._again(family, context, work.outcomes)
                     else:
@@ -362,18 +374,18 @@ class Pass:
 
 def _not_settled(
     family: Snapshot, before: Sequence[Snapshot], settled: Mapping[SubscriptionId, FamilyOutcome]
-) -> FamilyOutcome | None:
-    """The first predecessor that did not come to a good end. An add-on that waits for this very base does not hold it."""
-    for other in before:
-        outcome = settled.get(subject_of(other))
-        if outcome is None or outcome.state in (FamilyState.DONE, FamilyState.NOTHING):
-            continue
-        is_addon = other.parent is not None and other.parent.bundle_parent == subject_of(family)
-        if not (
-            is_addon and any(isinstance(each, Wait) and each.rule == BASE_FIRST for each in outcome.decisions.values())
-        ):
-            return outcome
-    return None
+) -> list[Snapshot]:
+    """The predecessors that did not come to a good end, and add-ons in which a decrease still waits."""
+    ends = [(each, end) for each in before if (end := settled.get(subject_of(each))) is not None]
+    good = (FamilyState.DONE, FamilyState.NOTHING)
+    return [
+        each for each, end in ends if end.state not in good or (is_addon_of(each, family) and _still_shrinks(each, end))
+    ]
+
+
+def _still_shrinks(family: Snapshot, outcome: FamilyOutcome) -> bool:
+    waits = {log_id for log_id, found in outcome.decisions.items() if isinstance(found, Wait | Hold)}
+    return any(log.id in waits and (log.quantity or 0) < 0 for log in family.logs)
 
 
 def _stays_behind(family: Snapshot, blocker: FamilyOutcome) -> FamilyOutcome:

@@ -180,7 +180,7 @@ class UnitOfWork:
                 return self._acknowledge(decision, action)
         return None
 
-    def _set_parent(self, decision: FamilyDecision, action: SetParentQuantity) -> Halt | None:
+    def _set_parent(self, decision: FamilyDecision, action: SetParentQuantity) -> Halt | Pause | None:
         """Raise the parent, or take a raise back. What it will cost is durable before."""
         hand = self._hand
         parent = hand.snapshot.parent
@@ -188,6 +188,9 @@ class UnitOfWork:
         if not hand.is_fresh:
             hand.look()
             return None
+        waits = self._ordering.left_to_another_run()
+        if waits is not None:
+            return waits
         beyond = self._ordering.prepare(decision, action)
         if beyond is not None:
             return beyond

@@ -64,6 +64,19 @@ def test_a_raise_that_another_host_made_just_now_is_left_to_it_for_ten_seconds()
     assert _between(play) == [1]
 
 
+def test_nor_is_the_parent_raised_again_or_anything_taken_back_meanwhile() -> None:
+    for happens in (
+        {"change": {"subscription": "memphis", "by": 3}},
+        {"set_lcl": {"subscription": "ny", "index": 0, "status": "Failed"}},
+    ):
+        play = _raised_by_one()
+        raised_at = play.sandbox.clock.now()
+        play.do([happens])
+        assert play.run(1)
+        written = [at for _, writes, at in play.seen if writes]
+        assert written and written[0] - raised_at >= timedelta(seconds=10)
+
+
 def test_if_that_host_orders_meanwhile_the_second_one_does_not() -> None:
     play = _raised_by_one()
     assert play.run(0)  # the same disk, so this is the host that raised it

@@ -27,6 +27,9 @@ class Story:
     def grow(self, by: int) -> None:
         self.rehearsal.sandbox.perform(Step.model_validate({"change": {"subscription": "ny-e3", "by": by}}))
 
+    def do(self, **step: object) -> None:
+        self.rehearsal.sandbox.perform(Step.model_validate(step))
+
     def run(self, **step: object) -> int:
         return self.rehearsal.run(RunStep.model_validate(step))
 
@@ -78,8 +81,20 @@ def test_it_is_moved_by_what_another_host_ordered_meanwhile(story: Story) -> Non
     assert story.scheduled() == (BEFORE + 6, SCHEDULED + 6)
 
 
-def test_when_the_seats_came_back_to_where_they_were_it_is_written_back_as_it_was(story: Story) -> None:
-    story.dies()
+def _dies_in(story: Story, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"connector.sync.{where}", dies)
+        with pytest.raises(SystemExit):
+            story.run()
+
+
+def test_when_the_seats_came_back_to_where_they_were_it_is_written_back_as_it_was(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _dies_in(story, monkeypatch, "renewal.RenewalKeeper.restore")
     story.grow(-10)
     story.wait(11)
     assert story.run(host="b", journal="own") == 0
@@ -89,19 +104,74 @@ def test_when_the_seats_came_back_to_where_they_were_it_is_written_back_as_it_wa
     assert story.scheduled() == (BEFORE, SCHEDULED)
 
 
+def test_where_nobody_knows_whether_an_order_deleted_it_or_a_person_it_is_told_and_not_written_back(
+    story: Story,
+) -> None:
+    story.dies()  # without the answer to its order
+    story.grow(-10)
+    story.wait(11)
+    assert story.run(host="b", journal="own") == 0
+    story.wait(16)
+    assert story.run() == 3
+    outcome = story.rehearsal.results[-1].outcomes[0]
+    assert (outcome.rule, "nobody knows whether" in outcome.reason) == ("LS-043", True)
+    assert story.scheduled() == (BEFORE, None)
+    assert story.run() == 0
+
+
+def test_what_an_order_that_came_to_nothing_left_behind_does_not_bring_back_what_a_person_withdrew(
+    story: Story,
+) -> None:
+    no = {"code": "800092", "description": "no", "data": [], "source": "PartnerFD"}
+    refusal = {"service": "partner_center", "method": "PATCH", "kind": "status", "status": 400, "body": no}
+    story.do(fault=refusal)
+    assert story.run() == 3
+    story.do(provider_change={"subscription": "p-e3", "scheduled": None, "auto_renew": False})
+    story.do(set_lcl={"subscription": "p-e3", "index": -1, "status": "Awaiting"})
+    story.wait(20)
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE + 10, None)
+    bought = story.rehearsal.sandbox.world.bought("p-e3")
+    assert bought is not None and not bought.auto_renew
+
+
+def test_a_withdrawal_after_an_order_that_never_arrived_stands(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    story.do(fault={"service": "partner_center", "method": "PATCH", "kind": "lost_request", "times": 50})
+    with monkeypatch.context() as patch:
+        patch.setattr("connector.sync.unit_of_work.rest", lambda *_: False)
+        story.run()
+    story.rehearsal.sandbox.faults.clear()
+    story.do(set_lcl={"subscription": "ny-e3", "index": -1, "status": "Failed"})
+    story.do(provider_change={"subscription": "p-e3", "scheduled": None})
+    for minutes in (3, 20):
+        story.wait(minutes)
+        story.run()
+        assert story.scheduled() == (BEFORE, None)
+
+
+def test_another_change_that_a_person_scheduled_meanwhile_stays_and_the_loss_of_the_first_is_told(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = RenewalKeeper.restore
+
+    def too_late(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        story.do(provider_change={"subscription": "p-e3", "scheduled": {"quantity": 33}})
+        return restore(*arguments, **named)
+
+    monkeypatch.setattr(RenewalKeeper, "restore", too_late)
+    assert story.run() == 3
+    outcome = story.rehearsal.results[-1].outcomes[0]
+    assert (outcome.rule, "was lost" in outcome.reason) == ("LS-043", True)
+    assert story.scheduled() == (BEFORE + 10, 33)
+
+
 def test_what_a_person_withdrew_before_anything_was_ordered_stays_withdrawn(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(*_: object, **__: object) -> None:
-        raise SystemExit
-
-    with monkeypatch.context() as patch:
-        patch.setattr("connector.sync.provisioning.Provisioning.send", dies)
-        with pytest.raises(SystemExit):
-            story.run()
+    _dies_in(story, monkeypatch, "provisioning.Provisioning.send")
     story.grow(-10)
-    withdrawn = {"provider_change": {"subscription": "p-e3", "scheduled": None}}
-    story.rehearsal.sandbox.perform(Step.model_validate(withdrawn))
+    story.do(provider_change={"subscription": "p-e3", "scheduled": None})
     story.wait(20)
     assert story.run() == 0
     assert story.scheduled() == (BEFORE, None)
@@ -110,13 +180,7 @@ def test_what_a_person_withdrew_before_anything_was_ordered_stays_withdrawn(
 def test_a_confirmed_order_whose_process_died_before_it_wrote_it_back_is_remembered(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(*_: object, **__: object) -> None:
-        raise SystemExit
-
-    with monkeypatch.context() as patch:
-        patch.setattr("connector.sync.renewal.RenewalKeeper.restore", dies)
-        with pytest.raises(SystemExit):
-            story.run()
+    _dies_in(story, monkeypatch, "renewal.RenewalKeeper.restore")
     assert story.scheduled() == (BEFORE + 10, None)
     story.wait(11)
     assert story.run(host="b", journal="own") == 0

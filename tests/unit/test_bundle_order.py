@@ -30,8 +30,9 @@ def addon(*changes: int):
         pytest.param((5,), (5,), "base", id="a base grows before its add-on"),
         pytest.param((-5,), (-5,), "addon", id="an add-on shrinks before its base"),
         pytest.param((5,), (-5,), None, id="an add-on that shrinks does not hold a base that only grows"),
-        pytest.param((5, -1), (-5,), "addon", id="a base that grows on the whole and gives something back waits"),
-        pytest.param((-5,), (5, -3), "base", id="an add-on that grows on the whole goes after its base"),
+        pytest.param((5, -1), (-5,), "addon", id="a base that gives something back goes after an add-on that shrinks"),
+        pytest.param((5,), (5, -3), "base", id="an add-on that grows on the whole goes after its base"),
+        pytest.param((-5,), (5,), None, id="a base that only shrinks does not hold an add-on that grows"),
         pytest.param((5,), (), None, id="an add-on without a change of its own holds nobody"),
     ],
 )

@@ -425,6 +425,31 @@ def test_where_the_siblings_give_back_more_than_the_parent_has_without_what_was_
         assert sorted(action.carries) == sorted([bought.id, given.id])
 
 
+@pytest.mark.parametrize(("less", "left"), [(-60, -10), (-50, 0)])
+def test_a_take_back_that_would_leave_no_seat_is_held_and_says_why(less, left):
+    """Fifty seats; one raise carried forty more and gave back others. A person settled the latter by hand, and stopped the
+    former."""
+    more = log("new_york", 40, name="more", minutes_ago=9)
+    given = log("new_york", less, name="given", minutes_ago=8)
+    at = 50 + 40 + less
+    row = carrying(at, raised(more, given, before=50))
+    logs = (replace(more, status=FAILED), replace(given, status=PROVISIONED), own(40 + less))
+    found = decided(family(row, subscription("new_york", at), logs=logs, provider=at_provider(50)))
+    assert (found.stop.rule, found.actions) == ("LS-080", ())
+    assert f"would have {left} seats" in found.stop.reason
+    assert given.id in found.stop.reason and more.id in found.stop.remedy
+
+
+def test_what_a_person_settled_by_hand_is_not_taken_back_with_all_the_rest():
+    more, given = log("new_york", 40, name="more", minutes_ago=9), log("new_york", -60, name="given", minutes_ago=8)
+    by_hand = log("memphis", 1, name="hand", minutes_ago=7)
+    row = carrying(31, raised(more, given, by_hand, before=50))
+    logs = (replace(more, status=FAILED), given, replace(by_hand, status=PROVISIONED), own(-19))
+    children = (subscription("new_york", 30), subscription("memphis", 1))
+    (action,) = decided(family(row, *children, logs=logs, provider=at_provider(50))).actions
+    assert (action.takes_back, action.target, sorted(action.carries)) == (True, 51, sorted([more.id, given.id]))
+
+
 def test_what_the_crms_engine_carried_is_taken_back_though_the_marker_has_no_room_for_more():
     stopped = replace(NEW_YORK, status=FAILED)
     row = parent(60, marker_text="a person's own words")

@@ -120,6 +120,15 @@ _POOL = Policy.model_validate({"products": {SKU: {"max_seats_per_customer": 55}}
 _RATIO = Policy.model_validate({"products": {SKU: {"seats_per_base_seat": 1}}})
 
 
+def _stopped_with_a_return_by_hand() -> Snapshot:
+    """One raise carried forty seats more and gave sixty back; the forty were stopped, the sixty settled by hand."""
+    more = log("new_york", 40, name="more", minutes_ago=9)
+    given = log("new_york", -60, name="given", minutes_ago=8)
+    logs = (replace(more, status=FAILED), replace(given, status=PROVISIONED), log("parent", -20, minutes_ago=1))
+    row = carrying(30, raised(more, given, before=50))
+    return family(row, subscription("new_york", 30), logs=logs, provider=at_provider(50))
+
+
 def _witness(snapshot: Snapshot, policy: Policy | None = None, **env: Any) -> Witness:
     return Witness(snapshot, environment(policy, **env))
 
@@ -188,6 +197,7 @@ WITNESSES: dict[str, Witness] = {
     "LS-072": _witness(_family(the_parent=parent(50, marker_text="ls2:cut"))),
     "LS-073": _witness(_paid_and_failed()),
     "LS-074": _witness(_on_its_way(log("new_york", 10, status=NOT_APPLICABLE))),
+    "LS-080": _witness(_stopped_with_a_return_by_hand()),
     "PC-009": _witness(_family(provider=at_provider(50, is_trial=True))),
     "PC-011": _witness(replace(_family(), at_customer=(at_provider(50),)), _POOL),
 }

@@ -37,6 +37,13 @@ def _base(ctx: Context) -> Objection | None:
     return None
 
 
+def _addon_first(ctx: Context) -> ChangeObjection | None:
+    books, addon = ctx.books, ctx.env.addon_first
+    if addon is None or books is None or ctx.goal >= books.parent_settled:
+        return None
+    return ChangeObjection(Wait("", f"the add-on {addon!r} gives seats back first"), sign=-1)
+
+
 def _base_first(ctx: Context) -> ChangeObjection | None:
     parent, books = ctx.snapshot.parent, ctx.books
     if parent is None or parent.bundle_parent is None or books is None or ctx.goal <= books.parent_settled:
@@ -159,8 +166,8 @@ RULES = (
         15,
         "work365 facts §9.20, §9.29 (error E5)",
         columns=("quantity", "status"),
-        remedy="nothing to do: it goes once its base is provisioned",
-        function=_base_first,
+        remedy="nothing to do: it goes once its base, or its add-on, is provisioned",
+        function=lambda ctx: _base_first(ctx) or _addon_first(ctx),
     ),
     Rule(
         "LS-021",

@@ -76,6 +76,8 @@ class Environment:
     """Whether the CRM's own engine raises parents; None if nobody declared it."""
     own_targets: frozenset[int] = frozenset()
     """Quantities to which writes of ours may have brought the provider, or may yet: waypoints, never drift."""
+    addon_first: str | None = None
+    """The add-on that gives seats back before this family, its base, may; None if there is none or it is done."""
     mends: frozenset[int] = frozenset()
     """Quantities that the provider confirmed to this very unit of work: where the CRM moved on meanwhile, it is set right."""
 

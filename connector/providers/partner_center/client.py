@@ -15,7 +15,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from connector.domain.model import NotAtProvider, ProviderSubscription, ProviderSubscriptionId, TenantId
-from connector.errors import ConnectorError, OutcomeUnknown, PreconditionFailed, ProtocolError, Rejected
+from connector.errors import AnotherChange, ConnectorError, OutcomeUnknown, ProtocolError, Rejected
 from connector.http.transport import Answer, Transport, json_body
 from connector.providers.partner_center.errors import SERVICE, explained, is_json
 from connector.providers.partner_center.paging import read_collection
@@ -172,7 +172,7 @@ class PartnerCenter:
 
         ``instructions`` are what shall be scheduled, ``seats`` what the subscription has (the body carries them again, so
         one that was read with another number is not sent), ``was`` what was scheduled before the change of seats. Nothing is
-        written when the subscription says them already. Raises PreconditionFailed when it holds scheduled changes that
+        written when the subscription says them already. Raises AnotherChange when it holds scheduled changes that
         are neither (a person was there first), ProtocolError when renewal was off although a change of the next term
         needs it on, OutcomeUnknown when the write went through and a read does not show it, and what
         :meth:`set_quantity` raises. Errors here mean "scheduled change lost": the seats stand.
@@ -190,7 +190,7 @@ class PartnerCenter:
             return _understood(resource, tenant, _RESTORE)
         as_it_was = was is not None and was.agrees_with(present)
         if present is not None and not says_it and not as_it_was:
-            raise PreconditionFailed(
+            raise AnotherChange(
                 f"subscription {subscription_id} meanwhile has another scheduled change",
                 service=SERVICE,
                 operation=_RESTORE,
