@@ -75,22 +75,30 @@ def predecessors(
             before[parent.id].add(parent.bundle_parent)
         elif seats < 0 and any(each < 0 for each in at_base):
             before[parent.bundle_parent].add(parent.id)
+    _break_circles(before)
     return {key: frozenset(ids) for key, ids in before.items()}
+
+
+def _break_circles(before: dict[SubscriptionId, set[SubscriptionId]]) -> None:
+    """Bundles that hang on one another in a circle have no order among themselves; rules refuse what is wrong with them."""
+    while True:
+        try:
+            TopologicalSorter(before).prepare()
+        except CycleError as error:
+            circle = set(error.args[1])
+            for each in circle:
+                before[each] -= circle
+        else:
+            return
 
 
 def stages(
     families: Sequence[Snapshot], before: Mapping[SubscriptionId, frozenset[SubscriptionId]]
 ) -> list[list[Snapshot]]:
-    """The families in stages: what is in one stage may go side by side, stages go one after the other.
-
-    Bundles that hang on one another in a circle have no order; rules refuse what is wrong with them.
-    """
+    """The families in stages: what is in one stage may go side by side, stages go one after the other."""
     by_id = {subject_of(family): family for family in families}
     sorter = TopologicalSorter(before)
-    try:
-        sorter.prepare()
-    except CycleError:
-        return [sorted(families, key=subject_of)]
+    sorter.prepare()
     ordered: list[list[Snapshot]] = []
     while sorter.is_active():
         ready = sorter.get_ready()

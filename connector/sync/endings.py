@@ -41,7 +41,12 @@ def ending_of(
             remedy = decision.stop.remedy
         return Ending(FamilyState.FAILED, provider_said_no, remedy, "LS-033")
     if lost is not None:
-        return Ending(FamilyState.FAILED, lost, "schedule the change again in Partner Center", "LS-043")
+        return Ending(
+            FamilyState.FAILED,
+            lost,
+            "look at it in Partner Center, and schedule it again if it is still wanted",
+            "LS-043",
+        )
     held = decision.stop if isinstance(decision.stop, Hold) else None
     held = held or next((found for found in decisions.values() if isinstance(found, Hold)), None)
     if held is not None:

@@ -107,6 +107,7 @@ class Ordering:
             return beyond
         keeper = self._renewal()
         noted = keeper.remember(hand.snapshot, action)
+        self.lost = keeper.lost or self.lost
         if hand.look_if_old():
             # Reading what is scheduled took long. Nothing was sent: what a person does meanwhile is not ours to write back.
             if noted:

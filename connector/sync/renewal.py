@@ -42,6 +42,10 @@ _MAY_BE_REPEATED = (OutcomeUnknown, PreconditionFailed, Transient)
 _LOSES = (*_MAY_BE_REPEATED, ProtocolError, Rejected)
 
 
+_WHO_KNOWS = (
+    "the change scheduled for the renewal is not there any more, and nobody knows whether an order deleted it or a person"
+    " withdrew it"
+)
 _WITHOUT_ANSWER = (IntentState.SENDING, IntentState.UNKNOWN)
 
 
@@ -97,6 +101,8 @@ class RenewalKeeper:
         self._clock = clock
         self._run_id = run_id
         self._family = family
+        self.lost: str | None = None
+        """What a person should hear of a note that was given up."""
 
     def remember(self, snapshot: Snapshot, action: SetProviderQuantity) -> bool:
         """Before a change of seats: keep what is scheduled, durably; True if something is. The subscription was read just
@@ -106,11 +112,13 @@ class RenewalKeeper:
             return False
         if not view.has_scheduled_change:
             noted = self._noted(view)
-            since = None if noted is None else self._since(view, noted)
-            if noted is not None and (
-                since is _Since.NOTHING or (since is not _Since.DONE and view.quantity == int(noted["before"]))
-            ):
+            since = _Since.DONE if noted is None else self._since(view, noted)
+            if noted is not None and since is not _Since.DONE:
+                is_doubtful = since is not _Since.NOTHING
+                if is_doubtful and view.quantity != int(noted["before"]):
+                    return False  # the seats moved, so an order deleted it: it is still to be written back
                 self.forget(view)
+                self.lost = _WHO_KNOWS if is_doubtful else None
             return False
         if not isinstance(self._fulfilment, SchedulesRenewal):
             return False
@@ -139,19 +147,12 @@ class RenewalKeeper:
             return None
         delta = view.quantity - int(note["before"])
         since = self._since(view, note)
-        if (
-            at_rest
-            and since is not _Since.OPEN
-            and (view.has_scheduled_change or (not delta and since is _Since.NOTHING))
-        ):
-            self.forget(view)
+        if since is _Since.NOTHING or (at_rest and view.has_scheduled_change and since is not _Since.OPEN):
+            self.forget(view)  # no order of ours deleted it: whoever did has a note of his own, or meant it
             return None
         if not delta and since is _Since.DOUBTFUL and at_rest:
             self.forget(view)
-            return Lost(
-                "the change scheduled for the renewal is not there any more, and nobody knows whether an order deleted it or a"
-                " person withdrew it"
-            )
+            return Lost(_WHO_KNOWS)
         if not delta and since is not _Since.DONE:
             return None
         try:
@@ -176,8 +177,8 @@ class RenewalKeeper:
 
     def _since(self, view: ProviderSubscription, note: Mapping[str, Any]) -> _Since:
         """What is known of the orders that went out after a note was made."""
-        if "at" not in note:
-            return _Since.NOTHING
+        if "at" not in note:  # of an earlier version
+            return _Since.DOUBTFUL
         at = datetime.fromisoformat(str(note["at"]))
         if any(each.state in _WITHOUT_ANSWER for each in self._journal.open_intents(self._family)):
             return _Since.OPEN

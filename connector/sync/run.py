@@ -160,12 +160,21 @@ class Pass:
     def _saved(
         self, context: RunContext, families: Sequence[Snapshot], plan: Plan, now: datetime
     ) -> tuple[SavedFamily, ...]:
-        """The families that would change, with everything that was looked at."""
+        """The families that would change, with everything that was looked at; and the add-ons for which their decreases wait."""
         actions = {family.family: tuple(map(action_record, family.actions)) for family in plan.families}
+        before = predecessors(families, lambda family: context.environment(family, now))
+        hold_back = {
+            subject_of(family)
+            for family in families
+            if family.parent is not None
+            and (base := family.parent.bundle_parent) is not None
+            and actions.get(base)
+            and subject_of(family) in before[base]
+        }
         kept: list[SavedFamily] = []
         for family in families:
             subject, read = family.parent or family.children[0], selection_for(family)
-            if actions[subject.id]:
+            if actions[subject.id] or subject.id in hold_back:
                 inputs = inputs_of(family, context.environment(family, now))
                 found = SavedFamily(
                     subject.id,
@@ -372,15 +381,22 @@ class Pass:
         return next(iter(snapshots(self.crm.load_families(selection.parents, selection.singles), selection)), None)
 
 
+_GOOD = (FamilyState.DONE, FamilyState.NOTHING)
+
+
 def _not_settled(
     family: Snapshot, before: Sequence[Snapshot], settled: Mapping[SubscriptionId, FamilyOutcome]
 ) -> list[Snapshot]:
     """The predecessors that did not come to a good end, and add-ons in which a decrease still waits."""
     ends = [(each, end) for each in before if (end := settled.get(subject_of(each))) is not None]
-    good = (FamilyState.DONE, FamilyState.NOTHING)
-    return [
-        each for each, end in ends if end.state not in good or (is_addon_of(each, family) and _still_shrinks(each, end))
-    ]
+    return [each for each, end in ends if not _is_through(family, each, end)]
+
+
+def _is_through(family: Snapshot, other: Snapshot, end: FamilyOutcome) -> bool:
+    """Whether a predecessor holds nothing back: of an add-on only the decreases count, and a refused one is over."""
+    if is_addon_of(other, family):
+        return end.state in (*_GOOD, FamilyState.REFUSED) and not _still_shrinks(other, end)
+    return end.state in _GOOD
 
 
 def _still_shrinks(family: Snapshot, outcome: FamilyOutcome) -> bool:

@@ -119,6 +119,39 @@ def test_where_nobody_knows_whether_an_order_deleted_it_or_a_person_it_is_told_a
     assert story.run() == 0
 
 
+def test_the_same_is_told_when_the_next_order_finds_it_gone(story: Story) -> None:
+    story.dies()
+    story.grow(-10)
+    story.wait(11)
+    assert story.run(host="b", journal="own") == 0
+    story.wait(16)
+    story.grow(3)
+    assert story.run() == 3
+    assert "nobody knows whether" in story.rehearsal.results[-1].outcomes[0].reason
+    assert story.scheduled() == (BEFORE + 3, None)
+
+
+@pytest.mark.parametrize("by", ["a person", "another host"])
+def test_nor_when_somebody_else_brought_the_seats_there(story: Story, by: str) -> None:
+    no = {"code": "800092", "description": "no", "data": [], "source": "PartnerFD"}
+    story.do(fault={"service": "partner_center", "method": "PATCH", "kind": "status", "status": 400, "body": no})
+    assert story.run() == 3
+    story.do(provider_change={"subscription": "p-e3", "scheduled": None, "auto_renew": False})
+    story.wait(20)
+    if by == "a person":
+        story.do(provider_change={"subscription": "p-e3", "quantity": BEFORE + 10})
+        story.do(set_lcl={"subscription": "p-e3", "index": -1, "status": "Provisioned"})
+        story.do(set_lcl={"subscription": "ny-e3", "index": -1, "status": "Provisioned"})
+    else:
+        story.do(set_lcl={"subscription": "p-e3", "index": -1, "status": "Awaiting"})
+        assert story.run(host="b", journal="own") == 0
+        story.wait(20)
+    assert story.run() == 0
+    assert story.scheduled() == (BEFORE + 10, None)
+    bought = story.rehearsal.sandbox.world.bought("p-e3")
+    assert bought is not None and not bought.auto_renew
+
+
 def test_what_an_order_that_came_to_nothing_left_behind_does_not_bring_back_what_a_person_withdrew(
     story: Story,
 ) -> None:

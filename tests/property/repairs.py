@@ -197,10 +197,18 @@ def _provider_is_set_back(office: Office, stop: Objection, found: re.Match[str])
     office.snapshot = replace(office.snapshot, provider=replace(view, quantity=int(settled["seats"])))
 
 
+_LINK = "(?:if .+ was linked here by mistake, link it to its own parent; else )?"
+"""Nobody links anything in these worlds."""
 _CHILD = (
     r"(?P<way>raise|lower) one child's quantity by (?P<seats>\d+) and set the log that this makes to Not Applicable"
 )
 Deed = Callable[[Office, Objection, "re.Match[str]"], None]
+
+
+def _they_go_again(office: Office, stop: Objection, found: re.Match[str]) -> None:
+    office.set_status(_logs(found["logs"]), AWAITING)
+
+
 REMEDIES: dict[str, tuple[tuple[str, Deed], ...]] = {
     "LS-035": ((rf"^set log (?P<log>{_LOG}) of the parent back to Awaiting Provisioning", _back_to_awaiting),),
     "LS-005": ((r"then set the parent's log to Awaiting Provisioning", _failed_log_to_awaiting),),
@@ -210,8 +218,8 @@ REMEDIES: dict[str, tuple[tuple[str, Deed], ...]] = {
         (r"^set policy.parent_log: create", _create_is_set),
     ),
     "LS-015": (
-        (rf"\(log (?P<logs>[^)]+)\), set that log to Provisioned; else {_CHILD}$", _that_log_or_a_child),
-        (rf"^{_CHILD}$", _one_child_is_changed),
+        (rf"\(log (?P<logs>[^)]+)\), set that log to Provisioned; else {_LINK}{_CHILD}$", _that_log_or_a_child),
+        (rf"^{_LINK}{_CHILD}$", _one_child_is_changed),
         (
             r"^set the parent's quantity to (?P<quantity>\d+) and set the log that this makes to Not Applicable$",
             _parent_is_corrected,
@@ -225,6 +233,7 @@ REMEDIES: dict[str, tuple[tuple[str, Deed], ...]] = {
             _one_goes_again,
         ),
     ),
+    "LS-080": ((rf"^set log (?P<logs>{_LOG}(?:, {_LOG})*) to Awaiting Provisioning", _they_go_again),),
     "LS-072": ((r"else empty the marker's column on the parent's row", _marker_is_emptied),),
     "LS-062": ((r"or set the quantity back in Partner Center", _provider_is_set_back),),
 }

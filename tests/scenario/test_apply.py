@@ -518,3 +518,16 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_asked(
     names = {"{plan}": str(file), "{config}": str(config_file)}
     assert linksub(config_file, *(names.get(argument, argument) for argument in arguments)) == code
     assert "hint:" in capsys.readouterr().err
+
+
+def test_a_base_whose_decreases_wait_for_its_add_on_is_applied_as_it_was_planned() -> None:
+    scenario = load_scenario(SCENARIOS / "base_grows_though_its_addon_waits.yaml")
+    with Rehearsal(scenario) as rehearsal:
+        for change in (("ny-audio", -5), ("atl-e3", -4), ("ny-e3", 1)):
+            act(rehearsal, change={"subscription": change[0], "by": change[1]})
+        saved = plan(rehearsal)
+        assert [bool(each.actions) for each in saved.families] == [False, True]
+        result = apply(rehearsal, saved)
+        assert result.error is None
+        bought = [rehearsal.sandbox.world.bought(name) for name in ("p-e3", "p-audio")]
+        assert [each.quantity for each in bought if each is not None] == [36, 35]

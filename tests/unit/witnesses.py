@@ -198,6 +198,9 @@ WITNESSES: dict[str, Witness] = {
     "LS-073": _witness(_paid_and_failed()),
     "LS-074": _witness(_on_its_way(log("new_york", 10, status=NOT_APPLICABLE))),
     "LS-080": _witness(_stopped_with_a_return_by_hand()),
+    "LS-081": Witness(
+        _family(delta=-5, provider=at_provider(50, reducible=10)), replace(environment(), addon_first="Audio")
+    ),
     "PC-009": _witness(_family(provider=at_provider(50, is_trial=True))),
     "PC-011": _witness(replace(_family(), at_customer=(at_provider(50),)), _POOL),
 }

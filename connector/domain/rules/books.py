@@ -164,13 +164,20 @@ def _less_than_a_seat(ctx: Context) -> Objection | None:
     if books is None or not books.stopped:
         return None
     back = take_back(ctx.snapshot, books, ctx.env.marker_capacity)
-    if back.target >= 1:
-        return None
+    has_room = back.marker.length <= ctx.env.marker_capacity
+    if has_room and (back.target >= 1 or back.target == books.parent_settled):
+        return None  # a parent that had no seat before the raise has none after its take-back
     stopped = ", ".join(log.id for log in books.stopped)
     settled = ", ".join(log.id for log in books.by_hand)
     because = f", because changes that were carried with it were settled by hand ({settled})" if settled else ""
     return hold(
-        f"what was stopped ({stopped}) cannot be taken back: the parent would have {back.target} seats{because}",
+        f"what was stopped ({stopped}) cannot be taken back: "
+        + (
+            f"the parent would have {back.target} seats"
+            if has_room
+            else "the marker has no room for the names of the rest"
+        )
+        + because,
         f"set log {stopped} to Awaiting Provisioning" + (f", or log {settled}" if settled else ""),
         stopped=[log.id for log in books.stopped],
         by_hand=[log.id for log in books.by_hand],
@@ -303,7 +310,8 @@ RULES = (
     ),
     Rule(
         "LS-080",
-        "A take-back never leaves the parent without a seat: it is held, and what keeps it from being done is named.",
+        "A take-back leaves the parent a seat, unless it had none before, and its marker fits; else the family is held, and what"
+        " keeps it from being done is named.",
         Scope.FAMILY,
         Stage.PRE_OPERATION,
         5,

@@ -39,7 +39,8 @@ def _base(ctx: Context) -> Objection | None:
 
 def _addon_first(ctx: Context) -> ChangeObjection | None:
     books, addon = ctx.books, ctx.env.addon_first
-    if addon is None or books is None or ctx.goal >= books.parent_settled:
+    # What was raised or lowered before was in order then: it is finished.
+    if addon is None or books is None or ctx.goal >= min(books.parent_settled, books.parent_quantity):
         return None
     return ChangeObjection(Wait("", f"the add-on {addon!r} gives seats back first"), sign=-1)
 
@@ -160,14 +161,25 @@ RULES = (
     ),
     Rule(
         "LS-029",
-        "Base increases go before add-on increases, add-on decreases before base decreases.",
+        "Base increases go before add-on increases.",
         Scope.CHANGE,
         Stage.PRE_OPERATION,
         15,
         "work365 facts §9.20, §9.29 (error E5)",
         columns=("quantity", "status"),
-        remedy="nothing to do: it goes once its base, or its add-on, is provisioned",
-        function=lambda ctx: _base_first(ctx) or _addon_first(ctx),
+        remedy="nothing to do: it goes once its base is provisioned",
+        function=_base_first,
+    ),
+    Rule(
+        "LS-081",
+        "Add-on decreases go before base decreases. What cannot go now is promised, waits or is refused before this is asked.",
+        Scope.CHANGE,
+        Stage.PRE_OPERATION,
+        40,
+        "work365 facts §9.20, §9.29 (error E5)",
+        columns=("quantity", "status"),
+        remedy="nothing to do: it goes once its add-on has given its seats back",
+        function=_addon_first,
     ),
     Rule(
         "LS-021",

@@ -120,6 +120,7 @@ RULES = (
         message=Message.ASSOCIATE,
         columns=("part_number",),
         remedy="link the child to the parent subscription of its own SKU, then set the log to Awaiting Provisioning",
+        looks_twice=True,
         function=_other_sku,
     ),
     Rule(
