@@ -474,7 +474,7 @@ class Game:
         """Whether the last pass said that the family goes after another one."""
         outcomes = self._last.outcomes if self._last is not None else ()
         own = oracle.watched.parent_id
-        return any(each.family == own and each.rule == "LS-029" for each in outcomes)
+        return any(each.family == own and each.rule in ("LS-029", "LS-081") for each in outcomes)
 
     def _judge_the_end(self, levels: Counter[str]) -> None:
         for alias, oracle in self.oracles.items():
