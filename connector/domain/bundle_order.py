@@ -18,7 +18,7 @@ from connector.domain.rules.registry import Environment, RuleBook
 from connector.domain.seats import is_linked_child, moves_seats
 
 BASE_FIRST = "LS-029"
-"""The rule that puts a base's increase before its add-on's, and an add-on's decrease before its base's."""
+"""The rule that puts a base's increase before its add-on's."""
 
 EnvironmentOf = Callable[[Snapshot], Environment]
 
