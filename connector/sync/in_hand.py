@@ -32,7 +32,7 @@ MOST_TIMES = 5
 class FamilyInHand:
     """One family while it is worked on.
 
-    ``is_fresh``: the provider and then the CRM were read, and nothing but a raise of the parent happened since.
+    ``is_fresh``: the provider and then the CRM were read, and nothing but one raise of the parent happened since.
     ``confirmed``: quantities that the provider confirmed to this very unit of work.
     """
 
@@ -48,6 +48,7 @@ class FamilyInHand:
         self.log_names: dict[LogId, str] = {}
         self.confirmed: set[int] = set()
         self.is_fresh = False
+        self._is_raised = False
         self._looked_again = 0
         self._crm = crm
         self._looking = Looking(crm, context.providers, clock)
@@ -55,7 +56,7 @@ class FamilyInHand:
     def look(self) -> None:
         """Read the provider, then the CRM."""
         self.snapshot = self._looking.look(self.snapshot)
-        self.is_fresh = True
+        self.is_fresh, self._is_raised = True, False
         self.knowledge.compare(self.snapshot)
 
     def look_if_old(self) -> bool:
@@ -92,8 +93,10 @@ class FamilyInHand:
             self.look()
             return None
         self.snapshot = self._looking.assembled(rows, self.snapshot, self.snapshot.provider)
-        # The provider was read before this, and the CRM after it: only a raise leaves that as good as a look.
-        self.is_fresh = was_fresh and change.quantity is not None
+        # The provider was read before this, and the CRM after it: one raise leaves that as good as a look, a second one does
+        # not, because then the provider's word is three requests old.
+        self.is_fresh = was_fresh and change.quantity is not None and not self._is_raised
+        self._is_raised = True
         self.knowledge.compare(self.snapshot)
         return rows
 

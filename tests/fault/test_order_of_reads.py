@@ -45,6 +45,17 @@ def test_when_the_family_turns_out_to_be_another_one_the_provider_is_read_again_
     assert between <= 2, play.seen
 
 
+@pytest.mark.parametrize("call", range(1, 15))
+def test_when_another_change_comes_in_while_the_parent_is_raised_the_provider_is_read_again_before_the_order(
+    call: int,
+) -> None:
+    play = Play(World())
+    play.do([GROW])
+    assert play.run(0, people_at=(call, [{"change": {"subscription": "atlanta", "by": 3}}]))
+    assert play.orders() == len(_between(play)) >= 1
+    assert all(each <= 2 for each in _between(play)), play.seen
+
+
 def _raised_by_one() -> Play:
     """Host one died when it had raised the parent, before its order."""
     seen = _undisturbed().seen
