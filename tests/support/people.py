@@ -67,10 +67,12 @@ class People:
 
     def wish(self) -> None:
         """Somebody at a location asks for something."""
+        self._world.look("nature", "time")
         self._do(self._rng.choice(WISHES))
 
     def act(self) -> None:
-        """Anybody does anything."""
+        """Anybody does anything, on what he sees now."""
+        self._world.look("nature", "time")
         draw = self._rng.random()
         if self.allowed and draw < 0.55:
             self._do(self._rng.choice(self.allowed))
