@@ -332,8 +332,8 @@ class Game:
         return self._rng.choice(tuple(Kind) if write else ON_READS)
 
     def _carry_out(self, host: Host, service: str, request: Request, write: bool) -> Response:
-        if write and service == "partner_center":
-            self._look_for_a_collision(host, request)
+        if write and (service == "partner_center" or self.world.ways.engine):
+            self._look_for_a_collision(host, service, request)
         answer = ask(self.world.sandbox, service, request)
         for oracle in self.oracles.values():
             oracle.not_yet_seen = frozenset(self._stopped_since[host.name])
@@ -350,8 +350,14 @@ class Game:
         ask(self.world.sandbox, "partner_center", request)
         self.world.look("nature", "a late request")
 
-    def _target(self, request: Request) -> Watched | None:
-        return next((each for each in self.world.watched if request.path.endswith(str(each.subscription))), None)
+    def _target(self, service: str, request: Request) -> Watched | None:
+        """The family at whose provider a write orders. Where the CRM pushes by itself, a raise of P is an order."""
+        if service == "partner_center":
+            found = (each for each in self.world.watched if request.path.endswith(str(each.subscription)))
+        else:
+            raised = (f"({each.parent_id})".encode() for each in self.world.watched)
+            found = (each for each, row in zip(self.world.watched, raised, strict=True) if row in request.body)
+        return next(found, None)
 
     def _forget_what_was_seen(self, host: Host) -> None:
         self._seen = {key: seen for key, seen in self._seen.items() if key[0] != host.name}
@@ -361,9 +367,9 @@ class Game:
             if str(watched.subscription) in request.path or request.path.endswith("/subscriptions"):
                 self._seen[host.name, watched.family.parent] = (self._calls[host.name], watched.state.provider)
 
-    def _look_for_a_collision(self, host: Host, request: Request) -> None:
+    def _look_for_a_collision(self, host: Host, service: str, request: Request) -> None:
         """The provider was changed since the host's last look, a few calls ago: a window that can be short, not closed."""
-        watched = self._target(request)
+        watched = self._target(service, request)
         if watched is None:
             return
         call, quantity = self._seen.get((host.name, watched.family.parent), (-100, None))
@@ -450,7 +456,7 @@ class Game:
             oracle, level = self.oracles[alias], levels[alias]
             if self._waits_for_another(oracle):
                 # Its base is what has to be put right. If nothing else is wrong there, it is held by what people keep Failed.
-                if len(left) == 1:
+                if all(self._waits_for_another(self.oracles[each]) for each in left):
                     self._let_all_go(oracle)
                 continue
             if level >= len(ORDER):
