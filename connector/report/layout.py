@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -109,8 +110,8 @@ class Rows:
             title=self._title, title_justify="left", box=self._box, safe_box=True, pad_edge=edges, header_style="bold"
         )
         for index, (column, width) in enumerate(zip(self._columns, widths, strict=True)):
-            justify = "right" if index in self._right else "left"
-            table.add_column(column, justify=justify, width=width, overflow="fold")  # type: ignore[arg-type]
+            justify: Literal["left", "right"] = "right" if index in self._right else "left"
+            table.add_column(column, justify=justify, width=width, overflow="fold")
         for number, row in enumerate(self._rows):
             lines = (Text("\n").join(wrapped(cell, width)) for cell, width in zip(row, widths, strict=True))
             table.add_row(*lines, end_section=number in self._sections)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -134,8 +135,12 @@ def sort_rows(predicates: Predicates, table: Table, order: Sequence[Order], rows
     result = list(rows)
     for item in reversed(order):
         read, _ = predicates.value(table, item.path)
-        result.sort(key=lambda row, read=read: _sortable(read(row)), reverse=item.descending)  # type: ignore[misc]
+        result.sort(key=partial(_sorted_by, read), reverse=item.descending)
     return result
+
+
+def _sorted_by(read: Callable[[Mapping[str, Any]], Any], row: Mapping[str, Any]) -> tuple[bool, Any]:
+    return _sortable(read(row))
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:
