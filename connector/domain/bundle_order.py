@@ -1,4 +1,4 @@
-"""The order of families that hang on one another (rule LS-029): pure, and only among families of the same pass.
+"""The order of families that hang on one another (rules LS-029 and LS-081): pure, and only among families of the same pass.
 
 A base's increase goes before its add-on's, an add-on's decrease before its base's. Everything else may go side by side: an
 add-on that gives seats back has nothing to do with a base that only grows, nor one that grows with a base that only gives
@@ -23,19 +23,9 @@ BASE_FIRST = "LS-029"
 EnvironmentOf = Callable[[Snapshot], Environment]
 
 
-def subject_of(family: Snapshot) -> SubscriptionId:
-    """The id by which a family goes: its parent's, or that of a child without one."""
-    return family.parent.id if family.parent is not None else family.children[0].id
-
-
-def name_of(family: Snapshot) -> str:
-    """How people call it."""
-    return family.parent.name if family.parent is not None else family.children[0].name
-
-
 def is_addon_of(family: Snapshot, base: Snapshot) -> bool:
     """Whether a family's parent hangs on another family's."""
-    return family.parent is not None and family.parent.bundle_parent == subject_of(base)
+    return family.parent is not None and family.parent.bundle_parent == base.subject.id
 
 
 def asked_for(family: Snapshot, env: Environment) -> int:
@@ -63,7 +53,7 @@ def predecessors(
     families: Sequence[Snapshot], environment: EnvironmentOf
 ) -> Mapping[SubscriptionId, frozenset[SubscriptionId]]:
     """Family → the families of this pass that have to go before it."""
-    by_id = {subject_of(family): family for family in families}
+    by_id = {family.subject.id: family for family in families}
     before: dict[SubscriptionId, set[SubscriptionId]] = {key: set() for key in by_id}
     for family in families:
         parent = family.parent
@@ -96,7 +86,7 @@ def stages(
     families: Sequence[Snapshot], before: Mapping[SubscriptionId, frozenset[SubscriptionId]]
 ) -> list[list[Snapshot]]:
     """The families in stages: what is in one stage may go side by side, stages go one after the other."""
-    by_id = {subject_of(family): family for family in families}
+    by_id = {family.subject.id: family for family in families}
     sorter = TopologicalSorter(before)
     sorter.prepare()
     ordered: list[list[Snapshot]] = []
@@ -115,10 +105,10 @@ def plan_in_order(families: Sequence[Snapshot], environment: EnvironmentOf, rule
     for stage in stages(families, before):
         for family in stage:
             seen, env = with_bases_of(family, worlds), environment(family)
-            addons = [worlds[each] for each in sorted(before[subject_of(family)]) if is_addon_of(worlds[each], family)]
+            addons = [worlds[each] for each in sorted(before[family.subject.id]) if is_addon_of(worlds[each], family)]
             waits = next((each for each in addons if any(seats < 0 for seats in _due(each, env))), None)
-            plan, world = play_family(seen, replace(env, addon_first=name_of(waits) if waits else None), rules)
-            worlds[subject_of(family)] = world
+            plan, world = play_family(seen, replace(env, addon_first=waits.subject.name if waits else None), rules)
+            worlds[family.subject.id] = world
             plans.append(plan)
     return tuple(plans)
 

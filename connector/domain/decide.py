@@ -47,7 +47,7 @@ def decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecis
 
 
 def _decide(snapshot: Snapshot, env: Environment, rules: RuleBook) -> FamilyDecision:
-    family = snapshot.parent.id if snapshot.parent is not None else snapshot.children[0].id
+    family = snapshot.subject.id
     logs = _ordered_child_logs(snapshot, env)
     context = Context(snapshot, env)
 

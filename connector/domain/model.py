@@ -319,6 +319,11 @@ class Snapshot:
         init=False, repr=False, compare=False, default_factory=dict
     )
 
+    @property
+    def subject(self) -> Subscription:
+        """The row by which the family goes: its parent, or the child without one."""
+        return self.parent or self.children[0]
+
     def logs_of(self, subscription_id: SubscriptionId) -> tuple[LicenseChangeLog, ...]:
         """The logs of one subscription in the order in which they were read."""
         if not self._by_subscription:

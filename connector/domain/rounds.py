@@ -57,7 +57,7 @@ def play_family(snapshot: Snapshot, env: Environment, rules: RuleBook) -> tuple[
         if not decision.actions:
             break
         world = simulate(world, decision, env)
-    subject = snapshot.parent or snapshot.children[0]
+    subject = snapshot.subject
     view = snapshot.provider
     plan = FamilyPlan(
         family=subject.id,

@@ -60,6 +60,11 @@ def pending(logs: Sequence[LicenseChangeLog]) -> int:
     return seats_of(log for log in logs if log.is_open)
 
 
+def settled_seats(snapshot: Snapshot, row: Subscription) -> int:
+    """What a row of the family has without its open changes."""
+    return counted_quantity(row) - pending(snapshot.logs_of(row.id))
+
+
 def is_linked_child(subscription: Subscription, parent: Subscription) -> bool:
     """A child of the family: linked to the parent *and* on the Linked provider (a Do Nothing child is not one yet)."""
     return subscription.linked_parent == parent.id and subscription.provider == LINKED and subscription.id != parent.id
@@ -167,7 +172,7 @@ def balance(snapshot: Snapshot, *, parent_log: ParentLog | None = None, pushes: 
     figures = Figures(
         quantity=counted_quantity(parent),
         pending=pending(parent_open),
-        children_settled=sum(counted_quantity(child) - pending(snapshot.logs_of(child.id)) for child in children),
+        children_settled=sum(settled_seats(snapshot, child) for child in children),
         parent_log=parent_log,
         pushes=pushes,
     )

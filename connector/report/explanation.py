@@ -193,7 +193,7 @@ def explanation_document(asked: str, explanations: Sequence[Explanation]) -> Map
 
 def _family_document(found: Explanation) -> Mapping[str, object]:
     family, decision, books = found.family, found.decision, found.decision.books
-    subject = family.parent or family.children[0]
+    subject = family.subject
     return {
         "family": subject.id,
         "name": subject.name,

@@ -36,7 +36,7 @@ def explanation_view(explanations: Sequence[Explanation]) -> RenderableType:
 
 def _family_view(found: Explanation) -> RenderableType:
     family, decision = found.family, found.decision
-    subject = family.parent or family.children[0]
+    subject = family.subject
     parts: list[RenderableType] = [
         Line(Text.assemble(plain(subject.name, "bold"), ("  ", "dim"), plain(subject.id, "dim")))
     ]

@@ -117,7 +117,7 @@ def mistake(error: Exception) -> ConnectorError:
 
 def not_started(family: Snapshot, reason: str) -> FamilyOutcome:
     """The outcome of a family that the run did not come to."""
-    subject = family.parent or family.children[0]
+    subject = family.subject
     return FamilyOutcome(subject.id, subject.name, FamilyState.NOT_STARTED, reason=reason)
 
 

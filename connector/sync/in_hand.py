@@ -41,7 +41,7 @@ class FamilyInHand:
         self.journal = journal
         self.clock = clock
         self.snapshot = snapshot
-        subject = snapshot.parent or snapshot.children[0]
+        subject = snapshot.subject
         self.family, self.name = subject.id, subject.name
         self.knowledge = Knowledge(journal, self.family)
         self.effects: list[Effect] = []

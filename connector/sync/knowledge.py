@@ -126,7 +126,7 @@ class Knowledge:
             for intent in self._journal.open_intents(self._family)
             if intent.kind is IntentKind.QUANTITY
             and intent.provider_subscription == action.subscription
-            and intent.state in (IntentState.SENDING, IntentState.UNKNOWN)
+            and intent.is_without_answer
             and intent.target != action.target
         ]
         return max((until for until in (*waits, *scheduled) if until > now), default=None)
@@ -138,7 +138,7 @@ class Knowledge:
             if (
                 intent.kind is IntentKind.QUANTITY
                 and intent.provider_subscription == view.id
-                and intent.state in (IntentState.SENDING, IntentState.UNKNOWN)
+                and intent.is_without_answer
                 and intent.target == view.quantity
             ):
                 return True

@@ -49,7 +49,7 @@ class Looking:
         """The snapshot of rows that were just read, with the provider's word. Raises ProtocolError if it is gone."""
         fresh = next(iter(snapshots(rows, selection_for(known))), None)
         if fresh is None:
-            subject = known.parent or known.children[0]
+            subject = known.subject
             raise ProtocolError(
                 f"family {subject.id} disappeared while it was worked on",
                 service="dataverse",

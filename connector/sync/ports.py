@@ -289,6 +289,11 @@ class Intent:
     kind: IntentKind = IntentKind.QUANTITY
     group: str = ""
 
+    @property
+    def is_without_answer(self) -> bool:
+        """Whether it was sent, and nobody knows yet what came of it."""
+        return self.state in (IntentState.SENDING, IntentState.UNKNOWN)
+
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:

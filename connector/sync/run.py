@@ -15,11 +15,9 @@ from zoneinfo import ZoneInfoNotFoundError
 from connector.domain.bundle_order import (
     BASE_FIRST,
     is_addon_of,
-    name_of,
     plan_in_order,
     predecessors,
     stages,
-    subject_of,
 )
 from connector.domain.calendar import Calendar
 from connector.domain.decide import decide
@@ -164,16 +162,16 @@ class Pass:
         actions = {family.family: tuple(map(action_record, family.actions)) for family in plan.families}
         before = predecessors(families, lambda family: context.environment(family, now))
         hold_back = {
-            subject_of(family)
+            family.subject.id
             for family in families
             if family.parent is not None
             and (base := family.parent.bundle_parent) is not None
             and actions.get(base)
-            and subject_of(family) in before[base]
+            and family.subject.id in before[base]
         }
         kept: list[SavedFamily] = []
         for family in families:
-            subject, read = family.parent or family.children[0], selection_for(family)
+            subject, read = family.subject, selection_for(family)
             if actions[subject.id] or subject.id in hold_back:
                 inputs = inputs_of(family, context.environment(family, now))
                 found = SavedFamily(
@@ -190,7 +188,7 @@ class Pass:
     def _allow(self, context: RunContext, families: Sequence[Snapshot], plan: Plan, now: datetime) -> None:
         """Raises StalePlan or SafetyLimitExceeded when nothing may be written at all."""
         if self.guards.saved is not None:
-            inputs = {subject_of(family): inputs_of(family, context.environment(family, now)) for family in families}
+            inputs = {family.subject.id: inputs_of(family, context.environment(family, now)) for family in families}
             check_unmoved(self.guards.saved, plan, inputs)
         note_allowances(self.guards, self.policy.limits, self.journal, self.run_id, self.clock.now())
         refuse_unsafe(plan.verdict)
@@ -204,7 +202,7 @@ class Pass:
         found: list[Explanation] = []
         for retried in self._read_providers([as_if_retried(one) for one in families], context, always=True):
             family = replace(
-                next(one for one in families if subject_of(one) == subject_of(retried)), provider=retried.provider
+                next(one for one in families if one.subject.id == retried.subject.id), provider=retried.provider
             )
             now = self.clock.now()
             env = context.environment(family, now)
@@ -303,11 +301,11 @@ class Pass:
         context = replace(context, brake=lambda: self.options.stop.reason or switch.reason(), addons_first=addons_first)
 
         def unit(family: Snapshot) -> UnitOfWork:
-            reviewed = self.guards.saved.family(subject_of(family)) if self.guards.saved is not None else None
+            reviewed = self.guards.saved.family(family.subject.id) if self.guards.saved is not None else None
             gate = (
                 limits if reviewed is None else AsReviewed(reviewed, limits, partial(self._inputs_now, family, context))
             )
-            is_watched = subject_of(family) in watched
+            is_watched = family.subject.id in watched
             return UnitOfWork(context, self.crm, self.journal, self.clock, family, gate, watched=is_watched)
 
         def brake() -> str | None:
@@ -318,20 +316,20 @@ class Pass:
 
         work = Workthrough(unit, brake, self.progress)
         before = predecessors(families, lambda family: context.environment(family, self.clock.now()))
-        by_id = {subject_of(family): family for family in families}
+        by_id = {family.subject.id: family for family in families}
         try:
             for stage in stages(families, before):
                 settled = {outcome.family: outcome for outcome in work.outcomes}
                 ready: list[Snapshot] = []
                 for family in stage:
-                    goes_after = [by_id[each] for each in sorted(before[subject_of(family)])]
+                    goes_after = [by_id[each] for each in sorted(before[family.subject.id])]
                     open_ones = _not_settled(family, goes_after, settled)
                     blocker = next((each for each in open_ones if not is_addon_of(each, family)), None)
                     if open_ones and blocker is None:  # its add-ons: it may grow all the same
-                        addons_first[subject_of(family)] = name_of(open_ones[0])
+                        addons_first[family.subject.id] = open_ones[0].subject.name
                     if blocker is not None:
-                        work.outcomes.append(_stays_behind(family, settled[subject_of(blocker)]))
-                    elif before[subject_of(family)]:
+                        work.outcomes.append(_stays_behind(family, settled[blocker.subject.id]))
+                    elif before[family.subject.id]:
                         ready += self._again(family, context, work.outcomes)
                     else:
                         ready.append(family)
@@ -341,7 +339,7 @@ class Pass:
         finally:
             outcomes.extend(work.outcomes)
             told = {outcome.family for outcome in outcomes}
-            left = [family for family in families if subject_of(family) not in told]
+            left = [family for family in families if family.subject.id not in told]
             outcomes.extend(not_started(family, "the run ended before its turn came") for family in left)
         if self.options.stop.reason is not None:
             raise Interrupted(f"{self.options.stop.reason}: everything in hand was finished")
@@ -388,7 +386,7 @@ def _not_settled(
     family: Snapshot, before: Sequence[Snapshot], settled: Mapping[SubscriptionId, FamilyOutcome]
 ) -> list[Snapshot]:
     """The predecessors that did not come to a good end, and add-ons in which a decrease still waits."""
-    ends = [(each, end) for each in before if (end := settled.get(subject_of(each))) is not None]
+    ends = [(each, end) for each in before if (end := settled.get(each.subject.id)) is not None]
     return [each for each, end in ends if not _is_through(family, each, end)]
 
 
@@ -405,7 +403,7 @@ def _still_shrinks(family: Snapshot, outcome: FamilyOutcome) -> bool:
 
 
 def _stays_behind(family: Snapshot, blocker: FamilyOutcome) -> FamilyOutcome:
-    subject = family.parent or family.children[0]
+    subject = family.subject
     return FamilyOutcome(
         subject.id,
         subject.name,

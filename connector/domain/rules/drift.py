@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from connector.domain.decision import Hold, Objection
-from connector.domain.model import LicenseChangeLog, ProviderSubscription, Subscription
+from connector.domain.model import LicenseChangeLog, ProviderSubscription
 from connector.domain.rules.links import OTHER_SKU, of_another_sku
 from connector.domain.rules.registry import Context, Rule, Scope, Stage, hold
-from connector.domain.seats import SeatAccount, counted_quantity, is_linked_child, pending
+from connector.domain.seats import SeatAccount, is_linked_child, settled_seats
 
 
 def _unexplained_lead(ctx: Context) -> Objection | None:
@@ -28,7 +28,7 @@ def _unexplained_lead(ctx: Context) -> Objection | None:
 def _wrong_link(ctx: Context, books: SeatAccount) -> Objection | None:
     """A link to a parent of another SKU, if the books come out without it: that is what is wrong, and no number is."""
     parent, strangers = ctx.parent, of_another_sku(ctx.snapshot)
-    settled = {child.id: _settled(ctx, child) for child in strangers}
+    settled = {child.id: settled_seats(ctx.snapshot, child) for child in strangers}
     if not strangers or books.drift + sum(settled.values()):
         return None
     each = ", ".join(
@@ -41,10 +41,6 @@ def _wrong_link(ctx: Context, books: SeatAccount) -> Objection | None:
         {"children": [child.id for child in strangers], "drift": books.drift},
         "link each of them to the parent subscription of its own SKU; change no quantity",
     )
-
-
-def _settled(ctx: Context, child: Subscription) -> int:
-    return counted_quantity(child) - pending(ctx.snapshot.logs_of(child.id))
 
 
 def _repair_of_lead(ctx: Context, books: SeatAccount) -> str:
@@ -67,7 +63,7 @@ def _repair_of_lead(ctx: Context, books: SeatAccount) -> str:
     came = [
         child.name
         for child in ctx.snapshot.children
-        if is_linked_child(child, ctx.parent) and _settled(ctx, child) == -drift > 0
+        if is_linked_child(child, ctx.parent) and settled_seats(ctx.snapshot, child) == -drift > 0
     ]
     if came:
         by_child = (
