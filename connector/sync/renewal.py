@@ -40,13 +40,10 @@ LONGEST_WAIT = 10.0
 _MAY_BE_REPEATED = (OutcomeUnknown, PreconditionFailed, Transient)
 """What may be asked again after a look: nothing came of it, or nobody knows."""
 _LOSES = (*_MAY_BE_REPEATED, ProtocolError, Rejected)
-
-
 _WHO_KNOWS = (
     "the change scheduled for the renewal is not there any more, and nobody knows whether an order deleted it or a person"
     " withdrew it"
 )
-_WITHOUT_ANSWER = (IntentState.SENDING, IntentState.UNKNOWN)
 
 
 class _Since(Enum):
@@ -106,19 +103,12 @@ class RenewalKeeper:
 
     def remember(self, snapshot: Snapshot, action: SetProviderQuantity) -> bool:
         """Before a change of seats: keep what is scheduled, durably; True if something is. The subscription was read just
-        now. What was noted for an order that came to nothing is forgotten if it is not there any more: a person was there."""
+        now."""
         view = snapshot.provider
         if not isinstance(view, ProviderSubscription):
             return False
         if not view.has_scheduled_change:
-            noted = self._noted(view)
-            since = _Since.DONE if noted is None else self._since(view, noted)
-            if noted is not None and since is not _Since.DONE:
-                is_doubtful = since is not _Since.NOTHING
-                if is_doubtful and view.quantity != int(noted["before"]):
-                    return False  # the seats moved, so an order deleted it: it is still to be written back
-                self.forget(view)
-                self.lost = _WHO_KNOWS if is_doubtful else None
+            self._give_up(view)
             return False
         if not isinstance(self._fulfilment, SchedulesRenewal):
             return False
@@ -129,6 +119,19 @@ class RenewalKeeper:
         note = {"family": self._family, "kept": kept, "before": action.before, "at": at}
         self._journal.remember(_key(view), json.dumps(note))
         return True
+
+    def _give_up(self, view: ProviderSubscription) -> None:
+        """Nothing is scheduled any more. What was noted for an order that came to nothing is forgotten, because a person was
+        there; where nobody knows, that is told. Seats that moved say that an order deleted it: then it is still to come back."""
+        note = self._noted(view)
+        if note is None:
+            return
+        since = self._since(view, note)
+        if since is _Since.NOTHING:
+            self.forget(view)
+        elif since is not _Since.DONE and view.quantity == int(note["before"]):
+            self.forget(view)
+            self.lost = _WHO_KNOWS
 
     def forget(self, view: ProviderSubscription) -> None:
         """What was remembered is where it belongs, or beyond help."""
@@ -157,14 +160,11 @@ class RenewalKeeper:
             return None
         try:
             found = self._patiently(view, str(note["kept"]), delta)
-        except AnotherChange as error:
+        except (AnotherChange, ProtocolError, Rejected) as error:
             self.forget(view)
             return Lost(f"the change scheduled for the renewal was lost: {error}")
         except _MAY_BE_REPEATED as error:
             return Later(f"the change scheduled for the renewal is not written back yet: {error}")
-        except (ProtocolError, Rejected) as error:
-            self.forget(view)
-            return Lost(f"the change scheduled for the renewal was lost: {error}")
         self.forget(view)
         if found is None:
             return Lost("the change scheduled for the renewal was lost: moved by these seats it would leave none")
@@ -180,7 +180,7 @@ class RenewalKeeper:
         if "at" not in note:  # of an earlier version
             return _Since.DOUBTFUL
         at = datetime.fromisoformat(str(note["at"]))
-        if any(each.state in _WITHOUT_ANSWER for each in self._journal.open_intents(self._family)):
+        if any(each.is_without_answer for each in self._journal.open_intents(self._family)):
             return _Since.OPEN
         confirmed = self._journal.last_confirmed(self._family)
         if confirmed is not None and confirmed[1] >= at and confirmed[0].provider_subscription == view.id:
