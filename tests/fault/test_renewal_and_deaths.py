@@ -25,7 +25,7 @@ class Story:
         self.rehearsal = rehearsal
 
     def grow(self, by: int) -> None:
-        self.rehearsal.sandbox.perform(Step.model_validate({"change": {"subscription": "ny-e3", "by": by}}))
+        self.do(change={"subscription": "ny-e3", "by": by})
 
     def do(self, **step: object) -> None:
         self.rehearsal.sandbox.perform(Step.model_validate(step))
@@ -37,6 +37,18 @@ class Story:
         """Right after its order."""
         assert self.run(crash_after="purchased") == CRASHED
         assert self.scheduled() == (BEFORE + 10, None)
+
+    def is_refused_and_withdrawn(self) -> None:
+        """Partner Center refuses the order; then a person withdraws what is scheduled, and the renewal itself."""
+        no = {"code": "800092", "description": "no", "data": [], "source": "PartnerFD"}
+        self.do(fault={"service": "partner_center", "method": "PATCH", "kind": "status", "status": 400, "body": no})
+        assert self.run() == 3
+        self.do(provider_change={"subscription": "p-e3", "scheduled": None, "auto_renew": False})
+
+    def renews(self) -> bool:
+        bought = self.rehearsal.sandbox.world.bought("p-e3")
+        assert bought is not None
+        return bought.auto_renew
 
     def wait(self, minutes: int) -> None:
         self.rehearsal.sandbox.clock.advance(timedelta(minutes=minutes))
@@ -133,10 +145,7 @@ def test_the_same_is_told_when_the_next_order_finds_it_gone(story: Story) -> Non
 
 @pytest.mark.parametrize("by", ["a person", "another host"])
 def test_nor_when_somebody_else_brought_the_seats_there(story: Story, by: str) -> None:
-    no = {"code": "800092", "description": "no", "data": [], "source": "PartnerFD"}
-    story.do(fault={"service": "partner_center", "method": "PATCH", "kind": "status", "status": 400, "body": no})
-    assert story.run() == 3
-    story.do(provider_change={"subscription": "p-e3", "scheduled": None, "auto_renew": False})
+    story.is_refused_and_withdrawn()
     story.wait(20)
     if by == "a person":
         story.do(provider_change={"subscription": "p-e3", "quantity": BEFORE + 10})
@@ -148,24 +157,18 @@ def test_nor_when_somebody_else_brought_the_seats_there(story: Story, by: str) -
         story.wait(20)
     assert story.run() == 0
     assert story.scheduled() == (BEFORE + 10, None)
-    bought = story.rehearsal.sandbox.world.bought("p-e3")
-    assert bought is not None and not bought.auto_renew
+    assert not story.renews()
 
 
 def test_what_an_order_that_came_to_nothing_left_behind_does_not_bring_back_what_a_person_withdrew(
     story: Story,
 ) -> None:
-    no = {"code": "800092", "description": "no", "data": [], "source": "PartnerFD"}
-    refusal = {"service": "partner_center", "method": "PATCH", "kind": "status", "status": 400, "body": no}
-    story.do(fault=refusal)
-    assert story.run() == 3
-    story.do(provider_change={"subscription": "p-e3", "scheduled": None, "auto_renew": False})
+    story.is_refused_and_withdrawn()
     story.do(set_lcl={"subscription": "p-e3", "index": -1, "status": "Awaiting"})
     story.wait(20)
     assert story.run() == 0
     assert story.scheduled() == (BEFORE + 10, None)
-    bought = story.rehearsal.sandbox.world.bought("p-e3")
-    assert bought is not None and not bought.auto_renew
+    assert not story.renews()
 
 
 def test_a_withdrawal_after_an_order_that_never_arrived_stands(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +233,7 @@ def test_a_persons_order_while_it_is_read_is_not_overwritten_and_nothing_is_writ
         noted = remember(*arguments)
         monkeypatch.undo()
         story.wait(1)
-        edit = {"provider_change": {"subscription": "p-e3", "quantity": 87, "scheduled": None}}
-        story.rehearsal.sandbox.perform(Step.model_validate(edit))
+        story.do(provider_change={"subscription": "p-e3", "quantity": 87, "scheduled": None})
         return noted
 
     monkeypatch.setattr(RenewalKeeper, "remember", slowly)

@@ -24,6 +24,7 @@ from tests.support.oracles import Oracle
 from tests.support.people import HANDS, People
 from tests.support.repairs import ORDER, repair
 from tests.support.rig import Host, Wrong, ask, at_work, copy_of, faults_of_a_write, suffer
+from tests.support.windows import Windows
 from tests.support.worlds import Event, Watched, World
 
 ACCUSES = frozenset({"LS-015", "LS-049", "LS-062"})
@@ -32,8 +33,6 @@ ACCUSES = frozenset({"LS-015", "LS-049", "LS-062"})
 KINDS = {"I1": "makes-rows", "I5": "no-etag", "I11": "no-intent"}
 """Invariant that a bare write breaks → kind of the violation."""
 
-FROZEN = timedelta(seconds=5)
-"""How long a machine stands still before what another one did meanwhile counts as the window that cannot be closed."""
 BETWEEN = ("1m", "10m", "10m", "2h", "9h", "1d")
 POLICIES: tuple[Mapping[str, Any], ...] = (
     {},
@@ -99,18 +98,12 @@ class Game:
             self._declare()
         self._last: RunResult | None = None
         self._turns: dict[str, Turn[RunResult | None]] = {}
-        self._stopped_since: dict[str, set[str]] = {host.name: set() for host in self.hosts}
-        """Host → changes that people stopped since the CRM last answered it."""
-        self._moved_while_frozen: set[str] = set()
-        """Families that moved while the host that now calls had decided and could not send, for longer than hosts wait for
-        one another."""
+        self._windows = Windows(self.world, self.oracles, self._counts, [host.name for host in self.hosts])
         self._trouble = 0.0
         self._meanwhile = 0.0
         self._writes = 0
         self._is_late_allowed = rng.random() < 0.12
         self._on_the_way: list[Request] = []
-        self._seen: dict[tuple[str, str], tuple[int, int | None]] = {}
-        self._calls: Counter[str] = Counter()
         self._request_ids: dict[str, tuple[str, int]] = {}
         self._journals = rng.choice(("own", "shared"))
         if self._journals == "shared":
@@ -217,8 +210,7 @@ class Game:
     def _run(self, host: Host) -> RunResult | None:
         self._counts["passes"] += 1
         self._note(f"  pass of {host.name}")
-        self._forget_what_was_seen(host)
-        self._stopped_since[host.name] = set()
+        self._windows.begins(host.name)
         result = self._last = host.run_once()
         if result is None:
             self._counts["a process was killed"] += 1
@@ -279,28 +271,15 @@ class Game:
         if self._on_the_way and self._rng.random() < 0.08:
             self._arrive()
 
-    def _give_the_turn(self, host: Host) -> None:
-        """Let the other host work, if two are at it; notes what moved if that took long."""
-        turn = self._turns.get(host.name)
-        self._moved_while_frozen = set()
-        if turn is None:
-            return
-        asked_at, before = self.world.sandbox.clock.now(), [each.state for each in self.world.watched]
-        turn.give()
-        if self.world.sandbox.clock.now() - asked_at >= FROZEN:
-            for watched, state in zip(self.world.watched, before, strict=True):
-                if watched.state is not state:
-                    self._moved_while_frozen.add(watched.family.parent)
-
     def _exchange(self, host: Host, service: str, request: Request) -> tuple[Response, bool]:
-        self._give_the_turn(host)
+        with self._windows.waiting():
+            if (turn := self._turns.get(host.name)) is not None:
+                turn.give()
         write = is_write(request)
-        barred = self._barred()
-        self._before_a_call(write=write)
-        for unseen in self._stopped_since.values():
-            unseen |= self._barred() - barred
+        with self._windows.people_act():
+            self._before_a_call(write=write)
         self._counts["calls"] += 1
-        self._calls[host.name] += 1
+        self._windows.calls(host.name)
         self.world.look("nature", "time")
         kind = self._fault(write)
         if write:
@@ -321,10 +300,7 @@ class Game:
             return suffer(host, kind, service, lambda: self._carry_out(host, service, request, write))
         finally:
             if service == "partner_center" and not write and kind is None:
-                self._remember_what_was_seen(host, request)
-
-    def _barred(self) -> set[str]:
-        return {key for oracle in self.oracles.values() for key in oracle.barred}
+                self._windows.sees(host.name, request)
 
     def _fault(self, write: bool) -> Kind | None:
         if self._rng.random() >= (3 * self._trouble if write else self._trouble):
@@ -333,12 +309,9 @@ class Game:
 
     def _carry_out(self, host: Host, service: str, request: Request, write: bool) -> Response:
         if write and (service == "partner_center" or self.world.ways.engine):
-            self._look_for_a_collision(host, service, request)
+            self._windows.orders(host.name, service, request)
         answer = ask(self.world.sandbox, service, request)
-        for oracle in self.oracles.values():
-            oracle.not_yet_seen = frozenset(self._stopped_since[host.name])
-        if service == "dataverse":
-            self._stopped_since[host.name] = set()
+        self._windows.answered(host.name, service)
         if write and self.world.look("connector", f"{host.name}: {request.method} {service}"):
             self._writes += 1
         return answer
@@ -349,37 +322,6 @@ class Game:
         self._counts["a late request arrived"] += 1
         ask(self.world.sandbox, "partner_center", request)
         self.world.look("nature", "a late request")
-
-    def _target(self, service: str, request: Request) -> Watched | None:
-        """The family at whose provider a write orders. Where the CRM pushes by itself, a raise of P is an order."""
-        if service == "partner_center":
-            found = (each for each in self.world.watched if request.path.endswith(str(each.subscription)))
-        else:
-            raised = (f"({each.parent_id})".encode() for each in self.world.watched)
-            found = (each for each, row in zip(self.world.watched, raised, strict=True) if row in request.body)
-        return next(found, None)
-
-    def _forget_what_was_seen(self, host: Host) -> None:
-        self._seen = {key: seen for key, seen in self._seen.items() if key[0] != host.name}
-
-    def _remember_what_was_seen(self, host: Host, request: Request) -> None:
-        for watched in self.world.watched:
-            if str(watched.subscription) in request.path or request.path.endswith("/subscriptions"):
-                self._seen[host.name, watched.family.parent] = (self._calls[host.name], watched.state.provider)
-
-    def _look_for_a_collision(self, host: Host, service: str, request: Request) -> None:
-        """The provider was changed since the host's last look, a few calls ago: a window that can be short, not closed."""
-        watched = self._target(service, request)
-        if watched is None:
-            return
-        call, quantity = self._seen.get((host.name, watched.family.parent), (-100, None))
-        recently = self._calls[host.name] - call <= 2 * len(self.world.watched) + 1
-        if recently and watched.family.parent in self._moved_while_frozen:
-            self._counts["excused: a host was frozen between its look and its order"] += 1
-            self.oracles[watched.family.parent].collided = True
-        elif recently and quantity != watched.state.provider:
-            self._counts["excused: an edit crossed our write at the provider"] += 1
-            self.oracles[watched.family.parent].collided = True
 
     def _look_at_request_id(self, host: Host, request: Request) -> None:
         """A request id serves one sending of one pass: an old one is answered with an old answer."""

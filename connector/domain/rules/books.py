@@ -319,7 +319,7 @@ RULES = (
         columns=("quantity", "status"),
         remedy="set the stopped log, or those that were settled by hand, to Awaiting Provisioning",
         function=_less_than_a_seat,
-        shown_by=("tests/unit/test_carried.py::test_a_take_back_that_would_leave_no_seat_is_held_and_says_why",),
+        shown_by=("tests/unit/test_take_back.py::test_a_take_back_that_would_leave_no_seat_is_held_and_says_why",),
     ),
     Rule(
         "LS-073",
